@@ -1,0 +1,5 @@
+//! Hookbus: takes webhooks in, keeps them, and delivers each to every configured sink.
+//! The modules stand in the order in which one webhook passes through them, after those that all of them use.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
