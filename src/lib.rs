@@ -3,3 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod time;
+pub mod clock;
+pub mod config;
+pub mod shutdown;
