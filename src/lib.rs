@@ -7,3 +7,4 @@ pub mod time;
 pub mod clock;
 pub mod config;
 pub mod shutdown;
+pub mod envelope;
