@@ -8,3 +8,4 @@ pub mod clock;
 pub mod config;
 pub mod shutdown;
 pub mod envelope;
+pub mod telemetry;

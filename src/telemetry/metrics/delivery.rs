@@ -1,0 +1,134 @@
+//! The metrics of the lanes: what became of every event, how long it took, how far behind each sink is.
+
+use crate::envelope::SinkName;
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use std::time::Duration;
+
+const OUTCOMES: &str = "hookbus_delivery_outcomes_total";
+const DELIVERY_SECONDS: &str = "hookbus_delivery_seconds";
+const SETTLED: &str = "hookbus_lane_settled_total";
+const LAG_EVENTS: &str = "hookbus_lane_lag_events";
+const LAG_SECONDS: &str = "hookbus_lane_lag_seconds";
+const IN_FLIGHT: &str = "hookbus_lane_in_flight";
+const HELD: &str = "hookbus_lane_held";
+const STATE: &str = "hookbus_lane_state";
+
+/// How a delivery ended, as a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutcomeLabel {
+    /// Confirmed.
+    Delivered,
+    /// Failed, to be tried again.
+    Retry,
+    /// The sink asked for less.
+    Busy,
+    /// The sink takes nothing.
+    Away,
+    /// Refused for good.
+    Reject,
+}
+
+/// How a lane was done with an event, as a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// Confirmed by the sink.
+    Delivered,
+    /// Kept as a dead letter.
+    DeadLettered,
+    /// Given up under a full disk, as configured.
+    Shed,
+    /// No route leads from it to this sink.
+    NotRouted,
+}
+
+const OUTCOME_LABELS: [&str; 5] = ["delivered", "retry", "busy", "away", "reject"];
+const SETTLED_LABELS: [&str; 4] = ["delivered", "dead_lettered", "shed", "not_routed"];
+const STATE_LABELS: [&str; 5] = ["running", "paused", "busy", "away", "stuck"];
+
+/// Describes every series of this file.
+pub fn describe() {
+    describe_counter!(OUTCOMES, "Deliveries tried, by how they ended.");
+    describe_histogram!(DELIVERY_SECONDS, "Time from handing an event to the sink until it answered.");
+    describe_counter!(SETTLED, "Events a lane is done with, by how.");
+    describe_gauge!(LAG_EVENTS, "Events in the journal that the lane has not settled.");
+    describe_gauge!(LAG_SECONDS, "Age of the oldest event that the lane has not settled.");
+    describe_gauge!(IN_FLIGHT, "Deliveries in flight.");
+    describe_gauge!(HELD, "Events in hand that wait for their time or for the one before them.");
+    describe_gauge!(STATE, "1 for the state the lane is in, 0 for the others.");
+}
+
+/// One lane's series, looked up once.
+pub struct LaneMetrics {
+    outcomes: [Counter; OUTCOME_LABELS.len()],
+    settled: [Counter; SETTLED_LABELS.len()],
+    states: [Gauge; STATE_LABELS.len()],
+    delivery_seconds: Histogram,
+    lag_events: Gauge,
+    lag_seconds: Gauge,
+    in_flight: Gauge,
+    held: Gauge,
+}
+
+impl LaneMetrics {
+    /// Starts every series of the lane at zero.
+    #[must_use]
+    pub fn lane_started(sink: &SinkName) -> Self {
+        let outcomes =
+            OUTCOME_LABELS.map(|outcome| counter!(OUTCOMES, "sink" => sink.label(), "outcome" => outcome));
+        let settled =
+            SETTLED_LABELS.map(|ending| counter!(SETTLED, "sink" => sink.label(), "ending" => ending));
+        let states = STATE_LABELS.map(|state| gauge!(STATE, "sink" => sink.label(), "state" => state));
+        outcomes.iter().chain(&settled).for_each(|series| series.increment(0));
+        states.iter().for_each(|series| series.set(0.0));
+        let of_sink = |name: &'static str| {
+            let series = gauge!(name, "sink" => sink.label());
+            series.set(0.0);
+            series
+        };
+        LaneMetrics {
+            outcomes,
+            settled,
+            states,
+            delivery_seconds: histogram!(DELIVERY_SECONDS, "sink" => sink.label()),
+            lag_events: of_sink(LAG_EVENTS),
+            lag_seconds: of_sink(LAG_SECONDS),
+            in_flight: of_sink(IN_FLIGHT),
+            held: of_sink(HELD),
+        }
+    }
+
+    /// The sink answered, or the time-out did.
+    pub fn delivery_ended(&self, outcome: OutcomeLabel, took: Duration) {
+        self.outcomes[outcome as usize].increment(1);
+        self.delivery_seconds.record(took);
+    }
+
+    /// The lane is done with an event.
+    pub fn settled(&self, how: Settled) {
+        self.settled[how as usize].increment(1);
+    }
+
+    /// What the lane looks like now; `state` is its place among running, paused, busy, away, stuck.
+    pub fn looks(&self, state: usize, in_flight: usize, held: usize) {
+        for (place, series) in self.states.iter().enumerate() {
+            series.set(if place == state { 1.0 } else { 0.0 });
+        }
+        self.in_flight.set(precise(in_flight as u64));
+        self.held.set(precise(held as u64));
+    }
+
+    /// How far the lane is behind.
+    pub fn lags(&self, events: u64, oldest_age: Duration) {
+        self.lag_events.set(precise(events));
+        self.lag_seconds.set(oldest_age.as_secs_f64());
+    }
+}
+
+/// Gauges are floating point; counts stay exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn precise(count: u64) -> f64 {
+    count as f64
+}
