@@ -9,3 +9,4 @@ pub mod config;
 pub mod shutdown;
 pub mod envelope;
 pub mod telemetry;
+pub mod source;

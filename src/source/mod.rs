@@ -1,0 +1,206 @@
+//! The senders' dialects: how a request proves who sent it, and which envelopes its bytes become.
+//! Holds: pure functions of the request; time and a fresh identity arrive with it (`Arrival`).
+//! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides).
+
+mod configured;
+mod generic;
+mod json;
+mod plugzapi;
+mod secrets;
+#[cfg(test)]
+mod testing;
+mod whatsapp;
+mod zapi;
+
+use crate::config::{ByteSize, ConfigErrors, OneOrMany, Period, Rate, Secret, Section};
+pub use crate::envelope::DEDUPE;
+use crate::envelope::{Envelope, SourceName};
+use crate::time::UnixMs;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// When a request arrived, and an identity of its own for events that carry none.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The wall clock, read once for the request.
+    pub at: UnixMs,
+    /// A UUIDv7 made for the request.
+    pub unique: uuid::Uuid,
+}
+
+/// What a dialect sees of a request: the headers, the inflated body, and what `ingress` already established.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The source the path named.
+    pub source: &'a SourceName,
+    /// The HTTP method, one of [`Source::methods`].
+    pub method: &'a Method,
+    /// The path carried one of the source's path secrets; false where none is configured.
+    pub path_secret_matched: bool,
+    /// The query string without `?`.
+    pub query: Option<&'a str>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The body after any content coding was undone.
+    pub body: &'a Bytes,
+    /// When it came.
+    pub arrival: Arrival,
+}
+
+/// The request did not prove who sent it. What was expected is never said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// No credential where one is required.
+    #[error("no credential was sent")]
+    Missing,
+    /// A credential that is not one of the live ones.
+    #[error("the credential is not valid")]
+    Wrong,
+}
+
+/// An authenticated request whose body could not become envelopes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Not JSON at all, or cut off.
+    #[error("the body is not valid JSON")]
+    NotJson,
+    /// JSON, but not UTF-8.
+    #[error("the body is not valid UTF-8")]
+    NotUtf8,
+    /// JSON whose top level is not an object.
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    /// Nested more than 64 levels.
+    #[error("the body is nested too deeply")]
+    TooDeep,
+    /// The payload names another instance than the source's.
+    #[error("the payload belongs to another instance")]
+    OtherInstance,
+    /// The dialect cannot take this media type.
+    #[error("the media type is not one this source takes")]
+    MediaType,
+}
+
+impl Unreadable {
+    /// The closed set of metric labels and stored reason codes.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Unreadable::NotJson => "not_json",
+            Unreadable::NotUtf8 => "not_utf8",
+            Unreadable::NotAnObject => "not_an_object",
+            Unreadable::TooDeep => "too_deep",
+            Unreadable::OtherInstance => "other_instance",
+            Unreadable::MediaType => "media_type",
+        }
+    }
+}
+
+/// The body of a 2xx in the sender's own dialect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// `{"value":true}`
+    ValueTrue,
+    /// `{"id":…,"duplicate":…}`, a list of these where the request held several events.
+    Identities,
+}
+
+/// One sender's dialect. A new one is a file under `source/` and a row in [`SOURCE_TYPES`].
+pub trait Source: Send + Sync {
+    /// The methods it takes; anything else is a 405 that names these.
+    fn methods(&self) -> &'static [Method];
+    /// True where at least one credential of the dialect's own is configured.
+    fn has_credential(&self) -> bool;
+    /// The headers that carry the dialect's credentials: never kept, logged or passed on.
+    fn credential_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+    /// Checks who sent the request, in constant time, over the raw bytes.
+    ///
+    /// # Errors
+    /// [`Refused`] where the credential is missing or wrong.
+    fn authenticate(&self, request: &Request<'_>) -> Result<(), Refused>;
+    /// Turns the body into one or more envelopes, with every attribute except those that the common keys of the
+    /// source add (`hookbussource`, `receivedtime`, `traceparent`, `keep_headers`).
+    ///
+    /// # Errors
+    /// [`Unreadable`] where that is not possible; the caller rejects or quarantines.
+    fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable>;
+    /// What a 2xx says.
+    fn answer(&self) -> Answer;
+    /// What happens to unreadable bodies where the configuration does not say.
+    fn on_unreadable(&self) -> OnUnreadable;
+}
+
+/// What happens to an authenticated body that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnreadable {
+    /// 400, nothing is kept.
+    Reject,
+    /// Kept as a dead letter of the ingress, answered 2xx.
+    Quarantine,
+}
+
+/// The keys every source has, whatever its dialect: `[sources.N]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The last path segment that authenticates the sender; several while one is being replaced.
+    pub path_secret: Option<OneOrMany<Secret>>,
+    /// The most bytes of a body, raw and inflated; absent: the ingress' own.
+    pub body_max: Option<ByteSize>,
+    /// The most requests; absent: unlimited.
+    pub rate: Option<Rate>,
+    /// Absent: the dialect's own choice.
+    pub on_unreadable: Option<OnUnreadable>,
+    /// Request headers that become extension attributes.
+    pub keep_headers: Vec<String>,
+    /// How long an event is recognised when it comes again; `0s` = off.
+    pub dedupe: Period,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            path_secret: None,
+            body_max: None,
+            rate: None,
+            on_unreadable: None,
+            keep_headers: Vec::new(),
+            dedupe: Period::mins(10),
+        }
+    }
+}
+
+/// A row of the table of dialects.
+pub struct SourceType {
+    /// The key of its section: `[sources.N.NAME]`.
+    pub name: &'static str,
+    /// Reads its section and makes the dialect.
+    pub build: fn(&Section) -> Result<Arc<dyn Source>, ConfigErrors>,
+    /// Its own keys with their defaults, for documents and tests.
+    pub defaults: fn() -> serde_json::Value,
+}
+
+/// Every dialect, alphabetical.
+pub static SOURCE_TYPES: &[SourceType] = &[generic::TYPE, plugzapi::TYPE, zapi::TYPE];
+
+/// A source as configured: its name, the common keys and its dialect.
+#[derive(Clone)]
+pub struct ConfiguredSource {
+    /// The name in the configuration and the URL.
+    pub name: SourceName,
+    /// The common keys.
+    pub config: Config,
+    /// The key of its dialect in [`SOURCE_TYPES`].
+    pub type_name: &'static str,
+    /// The dialect.
+    pub dialect: Arc<dyn Source>,
+}
+
+/// All sources by name.
+pub type Sources = BTreeMap<SourceName, ConfiguredSource>;
