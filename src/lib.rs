@@ -10,3 +10,4 @@ pub mod shutdown;
 pub mod envelope;
 pub mod telemetry;
 pub mod source;
+pub mod journal;

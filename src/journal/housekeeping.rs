@@ -1,0 +1,221 @@
+//! The housekeeping thread: saves cursors, deletes segments, makes the next one ahead of need, keeps to the budget.
+//! Holds: R3 (cursors are on disk before a segment that they passed is unlinked, and the directory is synced after);
+//! a full disk refuses new records and heals by itself when room comes back.
+
+use super::disk::Held;
+use super::segment;
+use super::shared::{Cursor, Shared, Spare, lock};
+use super::table::Segment;
+use super::types::{Health, Position};
+use crate::clock;
+use crate::telemetry::metrics::journal as metrics;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+/// The owner of the directory's names and of the lock on it.
+pub(super) struct Housekeeping {
+    shared: Arc<Shared>,
+    next_number: u64,
+    cursor_saves_fail: bool,
+    is_short: bool,
+    _lock: Box<dyn Held>,
+}
+
+impl Housekeeping {
+    /// `next_number` is the number of the next segment to make.
+    pub(super) fn new(shared: Arc<Shared>, next_number: u64, lock: Box<dyn Held>) -> Housekeeping {
+        Housekeeping { shared, next_number, cursor_saves_fail: false, is_short: false, _lock: lock }
+    }
+
+    /// Runs until asked to stop, saves the cursors a last time and lets the directory go.
+    pub(super) fn run(mut self) {
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            self.tick();
+            self.wait();
+        }
+        self.save_cursors();
+    }
+
+    fn tick(&mut self) {
+        // First, because the writer may be waiting for it.
+        self.make_spare();
+        self.save_cursors();
+        self.delete_expired();
+        self.publish_shedding();
+    }
+
+    fn wait(&self) {
+        let spare = lock(&self.shared.spare);
+        if !matches!(*spare, Spare::Wanted) && !self.shared.stopping.load(Ordering::Acquire) {
+            let waited = self.shared.spare_changed.wait_timeout(spare, self.shared.limits.tick);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Writes every cursor that moved to its older slot.
+    fn save_cursors(&mut self) {
+        let mut fails = false;
+        for cursor in self.shared.cursors.values() {
+            let Err(error) = save(&self.shared, cursor) else { continue };
+            metrics::cursor_save_failed();
+            if !self.cursor_saves_fail {
+                let cursor = &cursor.spec.name;
+                tracing::error!(cursor, %error, "a cursor could not be saved; a restart would repeat deliveries");
+            }
+            fails = true;
+        }
+        self.cursor_saves_fail = fails;
+    }
+
+    fn delete_expired(&mut self) {
+        let (passed, retention) = (self.shared.passed(), self.shared.limits.retention);
+        loop {
+            let expired = lock(&self.shared.table).expired(passed, retention, clock::now()).cloned();
+            let Some(segment) = expired else { return };
+            if !self.delete(&segment) {
+                return;
+            }
+        }
+    }
+
+    /// Unlinks the oldest segment, which nobody needs.
+    fn delete(&mut self, segment: &Segment) -> bool {
+        let path = self.shared.paths.directory.join(segment::file_name(segment.number));
+        let removed = match self.shared.disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.shared.disk.sync_dir(&self.shared.paths.directory),
+        };
+        if let Err(error) = &removed {
+            tracing::warn!(path = %path.display(), %error, "a settled segment could not be removed");
+            return false;
+        }
+        lock(&self.shared.table).forget_oldest();
+        self.shared.report_disk();
+        true
+    }
+
+    /// Makes the next segment's file where it is wanted and the budget allows it.
+    fn make_spare(&mut self) {
+        if !matches!(*lock(&self.shared.spare), Spare::Wanted | Spare::NoRoom) {
+            return;
+        }
+        let made = if self.fits_budget() { self.prepare() } else { Ok(false) };
+        match made {
+            Ok(true) => {
+                if self.is_short {
+                    tracing::info!("the journal has room again");
+                }
+                self.is_short = false;
+                self.shared.set_health(Health::Ready);
+            }
+            Ok(false) => {
+                if !self.is_short {
+                    tracing::warn!("no room for the journal's next segment; new records will be refused");
+                }
+                self.is_short = true;
+                *lock(&self.shared.spare) = Spare::NoRoom;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal's next segment could not be made; the journal has failed");
+                *lock(&self.shared.spare) = Spare::Failed;
+                self.shared.set_health(Health::Failed);
+            }
+        }
+        self.shared.spare_changed.notify_all();
+    }
+
+    /// `Ok(false)` where the disk is full.
+    fn prepare(&mut self) -> io::Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let (directory, bytes) = (&shared.paths.directory, shared.limits.segment_bytes);
+        let file = loop {
+            match segment::prepare(&*shared.disk, directory, self.next_number, bytes) {
+                Ok(file) => break file,
+                Err(error) if is_no_room(&error) => {
+                    if !self.free_early() {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        let mut spare = lock(&shared.spare);
+        lock(&shared.table).spare_bytes = bytes;
+        *spare = Spare::Ready { number, file };
+        drop(spare);
+        shared.report_disk();
+        Ok(true)
+    }
+
+    /// Whether one more segment keeps to the budget, after freeing what only its retention keeps.
+    fn fits_budget(&mut self) -> bool {
+        let limits = self.shared.limits.clone();
+        while lock(&self.shared.table).bytes() + limits.segment_bytes > limits.disk_max {
+            if !self.free_early() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Frees the oldest settled segment before its retention is over: to refuse new records would be worse.
+    fn free_early(&mut self) -> bool {
+        self.save_cursors();
+        let settled = lock(&self.shared.table).settled(self.shared.passed()).cloned();
+        let Some(segment) = settled else { return false };
+        let deleted = self.delete(&segment);
+        if deleted {
+            metrics::segment_freed_early();
+            tracing::warn!(
+                segment = segment.number,
+                records = segment.end - segment.first,
+                "freed settled records before their retention was over, for room"
+            );
+        }
+        deleted
+    }
+
+    /// While there is no room: tells a sheddable cursor to give up the oldest segment, where only such cursors hold it.
+    fn publish_shedding(&self) {
+        let oldest_end = if self.is_short {
+            lock(&self.shared.table).sealed_oldest().map(|segment| segment.end)
+        } else {
+            None
+        };
+        let watermark = |cursor: &Cursor| lock(&cursor.state).progress.through();
+        let cursors = || self.shared.cursors.values();
+        let give_up = oldest_end
+            .filter(|end| cursors().all(|cursor| cursor.spec.sheddable || watermark(cursor) + 1 >= *end));
+        for cursor in cursors().filter(|cursor| cursor.spec.sheddable) {
+            let before = give_up.filter(|end| watermark(cursor) + 1 < *end).map(Position);
+            cursor.shed_before.send_if_modified(|current| std::mem::replace(current, before) != before);
+        }
+    }
+}
+
+/// Saves a cursor that moved.
+///
+/// # Errors
+/// What the operating system said; the cursor stays to be saved.
+pub(super) fn save(shared: &Shared, cursor: &Cursor) -> io::Result<()> {
+    let progress = {
+        let mut state = lock(&cursor.state);
+        if !std::mem::take(&mut state.dirty) {
+            return Ok(());
+        }
+        state.progress.clone()
+    };
+    let saved = lock(&cursor.slots).save(&*shared.disk, &shared.paths.cursors, &progress);
+    match &saved {
+        Ok(()) => cursor.saved_through.store(progress.through(), Ordering::Release),
+        Err(_) => lock(&cursor.state).dirty = true,
+    }
+    saved
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,251 @@
+//! The journal: what was accepted, in order, on disk, until every cursor has passed it.
+//! Holds: R1 (`append` resolves only after the sync that covers the record), R2, R3, R6.
+//! Absent on purpose: envelopes, routes and sinks; it stores bytes under named cursors, and nothing outside this
+//! module may assume that a `Position` is an offset of a local file.
+//!
+//! Three threads do the work: the writer (`writer`), housekeeping (`housekeeping`) and the reader for lanes that are
+//! behind (`reader`). The handle and the feeds talk to them through `shared`. One layer a file, lowest first:
+//! disk, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+mod cursor;
+mod cursor_file;
+mod damage;
+mod dedupe;
+mod disk;
+mod feed;
+mod housekeeping;
+mod reader;
+mod recent;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod writer;
+
+pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
+pub use feed::Feed;
+pub use types::{
+    AppendError, Appended, Config, CursorSpec, Dedupe, Engine, Entry, Health, Lag, OpenError, Position,
+    ReadError, Record, Status,
+};
+
+use crate::telemetry::metrics::journal as metrics;
+use housekeeping::Housekeeping;
+use recent::Recent;
+use recovery::at;
+use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use shared::{Limits, Paths, Published, Shared, Spare, lock};
+use writer::{Call, Command, Writer};
+
+/// How often cursors are saved: what a crash may repeat.
+const TICK: Duration = Duration::from_millis(200);
+/// A budget holds at least so many segments, or nothing could ever be freed.
+const SEGMENTS_IN_BUDGET: u64 = 4;
+
+/// A cheap handle on the journal. When the last one is dropped the journal closes by itself.
+#[derive(Clone)]
+pub struct Journal {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Journal {
+    /// Locks the directory, recovers what is there and starts the writer.
+    ///
+    /// A cursor that was never seen starts at the end of what is there (in a new journal, at its beginning). The
+    /// cursor of a name that is no longer given is kept on disk and holds nothing back.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        config: &Config,
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        cursors: &[CursorSpec],
+    ) -> Result<Journal, OpenError> {
+        Self::open_with_tick(config, directory, disk, cursors, TICK)
+    }
+
+    fn open_with_tick(
+        config: &Config,
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        cursors: &[CursorSpec],
+        tick: Duration,
+    ) -> Result<Journal, OpenError> {
+        metrics::journal_started();
+        let paths = Paths {
+            directory: directory.to_owned(),
+            cursors: directory.join("cursors"),
+            damaged: directory.join("damaged"),
+        };
+        for path in [&paths.directory, &paths.cursors, &paths.damaged] {
+            disk.create_dir(path).map_err(at(path))?;
+        }
+        let held = recovery::lock_directory(&*disk, directory)?;
+        for path in
+            directory.parent().filter(|parent| !parent.as_os_str().is_empty()).into_iter().chain([directory])
+        {
+            disk.sync_dir(path).map_err(at(path))?;
+        }
+        let recovered = recovery::recover(&*disk, &paths, cursors, config.dedupe_max)?;
+        let segment_bytes = (config.segment.get().min(config.disk_max.get() / SEGMENTS_IN_BUDGET))
+            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let limits = Limits {
+            disk_max: config.disk_max.get(),
+            segment_bytes,
+            retention: config.retention.get(),
+            tick,
+        };
+        let spare = if recovered.active.is_some() { Spare::NotWanted } else { Spare::Wanted };
+        let (reads, read_requests) = mpsc::channel(cursors.len().max(1));
+        let shared = Arc::new(Shared {
+            disk,
+            paths,
+            limits,
+            table: Mutex::new(recovered.table),
+            spare: Mutex::new(spare),
+            spare_changed: std::sync::Condvar::new(),
+            stopping: AtomicBool::new(false),
+            recent: Mutex::new(Recent::new(config.recent_max.as_len())),
+            cursors: recovered.cursors,
+            published: watch::Sender::new(Published { through: recovered.next_sequence - 1, closed: false }),
+            health: watch::Sender::new(Health::Ready),
+            damaged_ranges: AtomicU64::new(recovered.damaged_ranges),
+            reads: Mutex::new(Some(reads)),
+        });
+        shared.report_disk();
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            recovered.active,
+            recovered.remembered,
+            recovered.remember_until,
+            recovered.next_sequence,
+        );
+        let housekeeping = Housekeeping::new(Arc::clone(&shared), recovered.next_number, held);
+        let (commands, inbox) = mpsc::channel((config.waiting_max as usize).max(1));
+        let ended =
+            start_threads(&shared, writer, housekeeping, inbox, read_requests).map_err(at(directory))?;
+        Ok(Journal { commands, shared, ended })
+    }
+
+    /// Resolves when every record is on disk, or known to be there already (R1). All are stored together or none is:
+    /// in one segment, by one write, under one sync. Dropping the future does not undo the append.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+        let bytes = records.iter().map(record::frame_bytes).sum();
+        let (done, durable) = oneshot::channel();
+        let call = Call { records, bytes, done };
+        self.commands.send(Command::Append(call)).await.map_err(|_| AppendError::Closed)?;
+        durable.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// The way of the cursor `name`, once; `None` where it was not opened with the journal or was taken already.
+    #[must_use]
+    pub fn feed(&self, name: &str) -> Option<Feed> {
+        let cursor = self.shared.cursors.get(name)?;
+        let is_first = !cursor.taken.swap(true, Ordering::AcqRel);
+        is_first.then(|| Feed::new(Arc::clone(&self.shared), Arc::clone(cursor)))
+    }
+
+    /// What `status` shows.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let table = lock(&self.shared.table);
+        Status {
+            health: *self.shared.health.borrow(),
+            bytes: table.bytes(),
+            bytes_max: self.shared.limits.disk_max,
+            segments: table.count(),
+            records: table.records(),
+            oldest: table.oldest().map(|segment| segment.first_ms),
+            damaged_ranges: self.shared.damaged_ranges.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes of [`Health`].
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// How far the cursor `name` is behind; `None` where there is no such cursor.
+    #[must_use]
+    pub fn lag(&self, name: &str) -> Option<Lag> {
+        let cursor = self.shared.cursors.get(name)?;
+        let durable = self.shared.durable();
+        let (events, unread, outstanding) = {
+            let state = lock(&cursor.state);
+            let outstanding = state.outstanding.first_key_value().map(|(_, arrival)| *arrival);
+            (state.progress.unsettled(durable), state.progress.through() + 1, outstanding)
+        };
+        if events == 0 {
+            return Some(Lag::default());
+        }
+        let recent = || lock(&self.shared.recent).get(unread).map(|(arrival, _)| arrival);
+        let segment = || lock(&self.shared.table).holding(unread).map(|segment| segment.first_ms);
+        Some(Lag { events, oldest: outstanding.or_else(recent).or_else(segment) })
+    }
+
+    /// Writes what waits, saves the cursors, releases the lock. Later calls of `append` fail with `Closed`.
+    pub async fn close(&self) {
+        // Where the writer has ended already there is nothing left to ask.
+        let _ = self.commands.send(Command::Close).await;
+        // The sender lives in the thread that closes last; when it is gone the journal is closed, too.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+/// Starts the three threads. They end in the order writer, reader, housekeeping, which lets the directory go.
+fn start_threads(
+    shared: &Arc<Shared>,
+    writer: Writer,
+    housekeeping: Housekeeping,
+    inbox: mpsc::Receiver<Command>,
+    read_requests: mpsc::Receiver<reader::ReadRequest>,
+) -> std::io::Result<watch::Receiver<bool>> {
+    let closing = Closing(Arc::clone(shared));
+    let (has_ended, ended) = watch::channel(false);
+    let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let reading = Arc::clone(shared);
+    named("journal-reader").spawn(move || reader::run(&reading, read_requests))?;
+    named("journal-keeper").spawn(move || {
+        housekeeping.run();
+        has_ended.send_replace(true);
+    })?;
+    named("journal-writer").spawn(move || {
+        writer.run(inbox);
+        drop(closing);
+    })?;
+    Ok(ended)
+}
+
+/// Ends the other threads when the writer has ended, and also when one of them could not be started.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.set_health(Health::Closed);
+        self.0.published.send_modify(|published| published.closed = true);
+        lock(&self.0.reads).take();
+        let spare = lock(&self.0.spare);
+        self.0.stopping.store(true, Ordering::Release);
+        drop(spare);
+        self.0.spare_changed.notify_all();
+    }
+}

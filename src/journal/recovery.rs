@@ -1,0 +1,372 @@
+//! Opening what an earlier process left, however it ended: the lock, the segments, the cursors, the identities.
+//! Holds: R1 (what is found is synced again before anything is vouched for), R2 (a cursor is never newer than what was
+//! saved, and no sequence number that a cursor has settled is given out again); a damaged file never stops a start.
+//!
+//! A bad record with no sound one behind it is the torn end of an unanswered write, and is cut. With one, it is
+//! damage: that range is set aside and everything else stays.
+
+use super::cursor::Progress;
+use super::cursor_file::{self, Loaded, Slots};
+use super::damage;
+use super::dedupe::Remembered;
+use super::disk::{Disk, DiskFile, Held, LockAttempt};
+use super::scan::{Scanner, Step};
+use super::segment::{self, Active, HEADER_BYTES, Header, HeaderFound, SyncedThrough};
+use super::shared::{Cursor, CursorState, Paths};
+use super::table::{Segment, Table};
+use super::types::{CursorSpec, Dedupe, OpenError};
+use crate::clock;
+use crate::telemetry::metrics::journal as metrics;
+use crate::time::UnixMs;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// What there was.
+pub(super) struct Recovered {
+    pub table: Table,
+    pub active: Option<(Active, SyncedThrough)>,
+    pub remembered: Remembered,
+    /// When the last identity in the active segment may be forgotten.
+    pub remember_until: UnixMs,
+    pub next_sequence: u64,
+    pub next_number: u64,
+    pub cursors: HashMap<String, Arc<Cursor>>,
+    pub damaged_ranges: u64,
+}
+
+/// A segment whose header is sound.
+struct Found {
+    header: Header,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+}
+
+/// What a scan of the last segment gave.
+struct Tail {
+    /// The last sound record, or the one before the segment's first.
+    last: u64,
+    newest_ms: UnixMs,
+    remember_until: UnixMs,
+    identities: Vec<(Dedupe, UnixMs)>,
+    /// Where the sound records end, and where zeros begin.
+    ends: (u64, u64),
+}
+
+/// Names the file that an error is about.
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.display().to_string();
+    move |source| OpenError::Io { path, source }
+}
+
+/// Takes the directory for this process.
+///
+/// # Errors
+/// [`OpenError::Locked`], or [`OpenError::Io`].
+pub(super) fn lock_directory(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn Held>, OpenError> {
+    let path = directory.join("lock");
+    match disk.lock(&path, &std::process::id().to_string()).map_err(at(&path))? {
+        LockAttempt::Taken(held) => Ok(held),
+        LockAttempt::HeldByOther(note) => Err(OpenError::Locked {
+            path: directory.display().to_string(),
+            pid: note.trim().parse().unwrap_or(0),
+        }),
+    }
+}
+
+/// Reads what is there; the directory is locked.
+///
+/// # Errors
+/// [`OpenError`].
+pub(super) fn recover(
+    disk: &dyn Disk,
+    paths: &Paths,
+    specs: &[CursorSpec],
+    dedupe_max: u32,
+) -> Result<Recovered, OpenError> {
+    let (mut found, next_number) = find_segments(disk, paths)?;
+    let tail = found.last().map(|last| scan_last(disk, paths, last)).transpose()?;
+    let remembered = remember(paths, &found, tail.as_ref(), dedupe_max)?;
+    let mut next_sequence = tail.as_ref().map_or(1, |tail| tail.last + 1);
+    let mut loaded = load_cursors(disk, paths, specs)?;
+    next_sequence = next_sequence.max(loaded.highest + 1);
+    let cursors = open_cursors(disk, paths, specs, &mut loaded, &found, next_sequence)?;
+
+    let segments = found.iter().enumerate().map(|(index, one)| {
+        let next = found.get(index + 1);
+        describe(one, next, tail.as_ref())
+    });
+    let table = Table::new(segments.collect(), !found.is_empty());
+    let active = match (found.pop(), &tail) {
+        (Some(last), Some(tail)) => {
+            let path = paths.directory.join(segment::file_name(last.header.number));
+            let resumed = Active::resume(last.file, path.clone(), last.header, tail.ends, next_sequence - 1);
+            Some(resumed.map_err(at(&path))?)
+        }
+        _ => None,
+    };
+    Ok(Recovered {
+        table,
+        active,
+        remembered,
+        remember_until: tail.map_or(UnixMs(i64::MIN), |tail| tail.remember_until),
+        next_sequence,
+        next_number,
+        cursors,
+        damaged_ranges: disk.list(&paths.damaged).map_err(at(&paths.damaged))?.len() as u64,
+    })
+}
+
+/// The segments in order; what was never finished is removed, what cannot be believed is set aside.
+fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), OpenError> {
+    let mut numbers = Vec::new();
+    for name in disk.list(&paths.directory).map_err(at(&paths.directory))? {
+        let path = paths.directory.join(&name);
+        if name.ends_with(".new") {
+            disk.remove(&path).map_err(at(&path))?;
+        } else {
+            numbers.extend(segment::number_of(&name));
+        }
+    }
+    numbers.sort_unstable();
+    let next_number = numbers.last().map_or(1, |last| last + 1);
+    let mut found = Vec::new();
+    for number in numbers.into_iter().rev() {
+        let name = segment::file_name(number);
+        let path = paths.directory.join(&name);
+        let file: Arc<dyn DiskFile> = disk.open(&path).map_err(at(&path))?.into();
+        let bytes = file.size().map_err(at(&path))?;
+        let mut region = vec![0; HEADER_BYTES];
+        let read = file.read_at(&mut region, 0).map_err(at(&path))?;
+        let header = Header::decode(&region[..read]);
+        match header {
+            HeaderFound::Good(header) if header.number == number => found.push(Found { header, file, bytes }),
+            HeaderFound::Newer(version) => {
+                return Err(OpenError::NewerFormat {
+                    path: path.display().to_string(),
+                    found: version,
+                    known: segment::FORMAT,
+                });
+            }
+            _ => {
+                // The first sync of a segment covers its header: without one, nothing in it was ever answered.
+                let content_end = Scanner::new(file, 0, 0, bytes).zeros_from().map_err(at(&path))?;
+                let was_never_synced = header == HeaderFound::Blank || content_end <= HEADER_BYTES as u64;
+                if found.is_empty() && was_never_synced {
+                    note_torn(&name, content_end - HEADER_BYTES as u64);
+                    disk.remove(&path).map_err(at(&path))?;
+                } else {
+                    damage::set_aside_segment(disk, paths, &name).map_err(at(&path))?;
+                }
+            }
+        }
+    }
+    found.reverse();
+    Ok((found, next_number))
+}
+
+fn note_torn(file_name: &str, bytes: u64) {
+    if bytes > 0 {
+        tracing::warn!(segment = file_name, bytes, "cut the end of an unfinished write");
+        metrics::torn_tail_cut(bytes);
+    }
+}
+
+fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenError> {
+    let header = &last.header;
+    let name = segment::file_name(header.number);
+    let path = paths.directory.join(&name);
+    let mut scanner = Scanner::new(Arc::clone(&last.file), header.generation, header.first, last.bytes);
+    let mut tail = Tail {
+        last: header.first - 1,
+        newest_ms: UnixMs(i64::MIN),
+        remember_until: UnixMs(i64::MIN),
+        identities: Vec::new(),
+        ends: (0, 0),
+    };
+    loop {
+        match scanner.step().map_err(at(&path))? {
+            Step::Record(record) => {
+                tail.last = record.sequence;
+                tail.newest_ms = tail.newest_ms.max(record.arrival);
+                if let Some(dedupe) = record.dedupe {
+                    let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
+                    let until = UnixMs(record.arrival.0.saturating_add(window_ms));
+                    tail.remember_until = tail.remember_until.max(until);
+                    tail.identities.push((dedupe, record.arrival));
+                }
+            }
+            Step::Damage(range) => {
+                damage::set_aside(disk, paths, header.number, scanner.file(), &range);
+            }
+            Step::End => break,
+        }
+    }
+    tail.ends = (scanner.offset(), scanner.zeros_from().map_err(at(&path))?);
+    note_torn(&name, tail.ends.1 - tail.ends.0);
+    Ok(tail)
+}
+
+fn describe(one: &Found, next: Option<&Found>, tail: Option<&Tail>) -> Segment {
+    let header = &one.header;
+    let (end, readable, newest_ms, remember_until) = match (next.map(|next| &next.header), tail) {
+        (Some(next), _) if next.number == header.number + 1 => {
+            (next.first, one.bytes, next.previous_newest_ms, next.previous_remember_until)
+        }
+        // The header that knew its newest record is gone: its retention starts anew.
+        (Some(next), _) => (next.first, one.bytes, clock::now(), UnixMs(i64::MIN)),
+        (None, Some(tail)) => (tail.last + 1, tail.ends.0, tail.newest_ms, tail.remember_until),
+        (None, None) => (header.first, 0, header.first_ms, UnixMs(i64::MIN)),
+    };
+    Segment {
+        number: header.number,
+        generation: header.generation,
+        first: header.first,
+        end: end.max(header.first),
+        readable,
+        bytes: one.bytes,
+        first_ms: header.first_ms,
+        newest_ms,
+        remember_until,
+        sealed_at: None,
+    }
+}
+
+/// The identities whose window has not run out; older segments are read only where one of them says so.
+fn remember(
+    paths: &Paths,
+    found: &[Found],
+    tail: Option<&Tail>,
+    dedupe_max: u32,
+) -> Result<Remembered, OpenError> {
+    let now = clock::now();
+    let mut newest_first = Vec::new();
+    let mut count = 0;
+    if let Some(tail) = tail {
+        count += tail.identities.len();
+        newest_first.push(tail.identities.clone());
+    }
+    for pair in found.windows(2).rev() {
+        let (one, next) = (&pair[0], &pair[1]);
+        let is_over =
+            next.header.number == one.header.number + 1 && next.header.previous_remember_until <= now;
+        if count >= dedupe_max as usize {
+            break;
+        }
+        if is_over {
+            continue;
+        }
+        let identities = identities_of(paths, one, next.header.first)?;
+        count += identities.len();
+        newest_first.push(identities);
+    }
+    let mut remembered = Remembered::new(dedupe_max);
+    for (dedupe, arrival) in newest_first.into_iter().rev().flatten() {
+        remembered.remember(&dedupe, arrival);
+    }
+    Ok(remembered)
+}
+
+fn identities_of(paths: &Paths, one: &Found, end: u64) -> Result<Vec<(Dedupe, UnixMs)>, OpenError> {
+    let path = paths.directory.join(segment::file_name(one.header.number));
+    let header = &one.header;
+    let mut scanner = Scanner::new(Arc::clone(&one.file), header.generation, header.first, one.bytes);
+    let mut identities = Vec::new();
+    let mut last = 0;
+    while last + 1 < end {
+        match scanner.step().map_err(at(&path))? {
+            Step::Record(record) => {
+                last = record.sequence;
+                identities.extend(record.dedupe.map(|dedupe| (dedupe, record.arrival)));
+            }
+            Step::Damage(_) => {}
+            Step::End => break,
+        }
+    }
+    Ok(identities)
+}
+
+/// What the cursor files say.
+struct LoadedCursors {
+    by_name: HashMap<String, (Slots, Loaded)>,
+    /// The highest number that any cursor has settled.
+    highest: u64,
+}
+
+fn load_cursors(disk: &dyn Disk, paths: &Paths, specs: &[CursorSpec]) -> Result<LoadedCursors, OpenError> {
+    let listed = disk.list(&paths.cursors).map_err(at(&paths.cursors))?;
+    let on_disk = listed.iter().filter_map(|name| name.strip_suffix(".0").or(name.strip_suffix(".1")));
+    let names: BTreeSet<&str> = on_disk.chain(specs.iter().map(|spec| &*spec.name)).collect();
+    let mut loaded = LoadedCursors { by_name: HashMap::new(), highest: 0 };
+    for name in names {
+        let (slots, state) =
+            Slots::load(disk, &paths.cursors, name).map_err(at(&paths.cursors.join(name)))?;
+        match &state {
+            Loaded::Saved(progress) => loaded.highest = loaded.highest.max(progress.highest()),
+            Loaded::Newer(path, found) => {
+                return Err(OpenError::NewerFormat {
+                    path: path.display().to_string(),
+                    found: *found,
+                    known: cursor_file::FORMAT,
+                });
+            }
+            Loaded::New | Loaded::Unreadable => {}
+        }
+        if specs.iter().any(|spec| spec.name == name) {
+            loaded.by_name.insert(name.to_owned(), (slots, state));
+        } else {
+            tracing::warn!(
+                cursor = name,
+                "the cursor of a sink that is not configured is kept, but holds nothing back"
+            );
+        }
+    }
+    Ok(loaded)
+}
+
+fn open_cursors(
+    disk: &dyn Disk,
+    paths: &Paths,
+    specs: &[CursorSpec],
+    loaded: &mut LoadedCursors,
+    found: &[Found],
+    next_sequence: u64,
+) -> Result<HashMap<String, Arc<Cursor>>, OpenError> {
+    let mut cursors = HashMap::new();
+    for spec in specs {
+        let Some((mut slots, state)) = loaded.by_name.remove(&spec.name) else { continue };
+        let (progress, is_saved) = match state {
+            Loaded::Saved(progress) => (progress, true),
+            // A new sink gets what comes from now on; its place is on disk before anything can come.
+            Loaded::New => (Progress::through_only(next_sequence - 1), false),
+            Loaded::Unreadable | Loaded::Newer(..) => {
+                tracing::error!(
+                    cursor = spec.name,
+                    "both slots of a cursor are damaged; it starts at the oldest record"
+                );
+                let oldest = found.first().map_or(next_sequence, |one| one.header.first);
+                (Progress::through_only(oldest - 1), false)
+            }
+        };
+        if !is_saved {
+            let path = paths.cursors.join(&spec.name);
+            // Both slots, so that saving it later needs no room on a disk that is full by then.
+            for _ in 0..2 {
+                slots.save(disk, &paths.cursors, &progress).map_err(at(&path))?;
+            }
+        }
+        let cursor = Cursor {
+            spec: spec.clone(),
+            saved_through: AtomicU64::new(progress.through()),
+            state: Mutex::new(CursorState { progress, outstanding: BTreeMap::new(), dirty: false }),
+            slots: Mutex::new(slots),
+            taken: AtomicBool::new(false),
+            shed_before: watch::Sender::new(None),
+        };
+        cursors.insert(spec.name.clone(), Arc::new(cursor));
+    }
+    Ok(cursors)
+}

@@ -1,0 +1,195 @@
+//! Room: retention, the budget, a full disk, and who holds what back.
+
+use super::memory_disk::MemoryDisk;
+use super::*;
+use std::future::Future;
+
+const QUICK: Duration = Duration::from_millis(1);
+
+fn open_quick(config: &Config, disk: &MemoryDisk, cursors: &[CursorSpec]) -> Journal {
+    Journal::open_with_tick(config, Path::new("j"), Arc::new(disk.clone()), cursors, QUICK).unwrap()
+}
+
+/// Waits until `holds`, which a broken journal never reaches.
+async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    while !holds().await {
+        tokio::time::sleep(QUICK).await;
+    }
+}
+
+fn large() -> Record {
+    record(&"x".repeat(3000))
+}
+
+/// Appends until the journal is full, and tells how many it took.
+async fn fill(journal: &Journal) -> usize {
+    let mut count = 0;
+    loop {
+        match journal.append(vec![large()]).await {
+            Ok(_) => count += 1,
+            Err(error) => {
+                assert_eq!(error, AppendError::Full);
+                return count;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_settled_segment_goes_only_after_the_cursors_that_passed_it_are_on_disk() {
+    let disk = MemoryDisk::new();
+    let config = Config { retention: Period::secs(0), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    for _ in 0..12 {
+        journal.append(vec![large()]).await.unwrap();
+    }
+    let mut feed = journal.feed("orders").unwrap();
+    assert_eq!(take(&mut feed, 12).await.len(), 12);
+    until(|| async { !disk.names("j").contains(&"00000002.seg".to_owned()) }).await;
+    journal.close().await;
+    let log = disk.log();
+    let last_append = log.iter().rposition(|event| event.starts_with("sync j/0000")).unwrap();
+    for segment in ["remove j/00000001.seg", "remove j/00000002.seg"] {
+        let removed = log.iter().position(|event| event == segment).unwrap();
+        let is_saved =
+            log[last_append..removed].iter().any(|event| event.starts_with("sync j/cursors/orders."));
+        assert!(is_saved, "{segment}: {log:?}");
+        assert_eq!(log[removed + 1], "sync j/", "{segment}");
+    }
+}
+
+#[tokio::test]
+async fn an_unsettled_record_holds_its_segment_for_ever_and_a_removed_sink_holds_none() {
+    let disk = MemoryDisk::new();
+    let config = Config { retention: Period::secs(0), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders", "gone"]));
+    for _ in 0..12 {
+        journal.append(vec![large()]).await.unwrap();
+    }
+    let mut feed = journal.feed("orders").unwrap();
+    take(&mut feed, 12).await;
+    journal.close().await;
+    assert!(disk.names("j").contains(&"00000001.seg".to_owned()), "the other sink has settled nothing");
+
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    until(|| async { !disk.names("j").contains(&"00000001.seg".to_owned()) }).await;
+    journal.close().await;
+    assert!(disk.names("j/cursors").contains(&"gone.0".to_owned()), "its cursor is kept");
+}
+
+#[tokio::test]
+async fn a_full_budget_refuses_and_heals_when_a_sink_catches_up() {
+    let disk = MemoryDisk::new();
+    let config = Config { disk_max: ByteSize::kib(64), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let mut feed = journal.feed("orders").unwrap();
+    let count = fill(&journal).await;
+    assert_eq!(*journal.health().borrow(), Health::Full);
+    assert!(journal.status().bytes <= 64 * 1024);
+    assert_eq!(take(&mut feed, count).await.len(), count, "sinks go on");
+    // The retention of an hour does not stand in the way: to refuse new records would be worse.
+    until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
+    assert_eq!(*journal.health().borrow(), Health::Ready);
+    assert_eq!(take(&mut feed, 1).await.len(), 1);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_heals_when_there_is_room_again() {
+    let disk = MemoryDisk::new();
+    let journal = open_quick(&small(), &disk, &sinks(&["orders"]));
+    disk.limit_room(Some(50_000));
+    let count = fill(&journal).await;
+    assert_eq!(*journal.health().borrow(), Health::Full);
+    assert!(disk.names("j").iter().all(|name| !name.ends_with(".new")), "nothing half made is left");
+    disk.limit_room(None);
+    until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
+    let mut feed = journal.feed("orders").unwrap();
+    assert_eq!(take(&mut feed, count + 1).await.len(), count + 1, "and every answered record is there");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_is_recognised_even_when_nothing_new_fits() {
+    let disk = MemoryDisk::new();
+    let config = Config { disk_max: ByteSize::kib(64), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let known = Record { dedupe: identified("", 1).dedupe, ..large() };
+    journal.append(vec![known.clone()]).await.unwrap();
+    fill(&journal).await;
+    assert_eq!(journal.append(vec![known]).await, Ok(vec![Appended::Duplicate]));
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
+    let config = Config { disk_max: ByteSize::kib(64), ..small() };
+    let cursors = [("cache", true), ("orders", false)]
+        .map(|(name, sheddable)| CursorSpec { name: name.into(), sheddable });
+    let disk = MemoryDisk::new();
+    let journal = open_quick(&config, &disk, &cursors);
+    let (mut cache, mut orders) = (journal.feed("cache").unwrap(), journal.feed("orders").unwrap());
+    let count = fill(&journal).await;
+    assert_eq!(*cache.shed_before().borrow(), None, "another sink holds the same records");
+    take(&mut orders, count).await;
+    let before = cache.shed_before().wait_for(Option::is_some).await.unwrap().unwrap();
+    let entries = cache.next(count, usize::MAX).await.unwrap();
+    let shed: Vec<_> = entries.iter().filter(|entry| entry.position < before).collect();
+    assert!(!shed.is_empty() && shed.len() < count, "the oldest segment's records, not all");
+    shed.iter().for_each(|entry| cache.settle(entry.position));
+    until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
+    cache.shed_before().wait_for(Option::is_none).await.unwrap();
+    assert_eq!(*orders.shed_before().borrow(), None);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_no_segment_can_hold_is_refused_and_stores_nothing() {
+    let journal = open_quick(&small(), &MemoryDisk::new(), &sinks(&["orders"]));
+    let too_large = record(&"x".repeat(13_000));
+    assert_eq!(journal.append(vec![record("a"), too_large]).await, Err(AppendError::TooLarge));
+    assert_eq!(journal.append(vec![record("b")]).await, Ok(vec![Appended::Stored]));
+    assert_eq!(take(&mut journal.feed("orders").unwrap(), 1).await, ["b!"]);
+    assert_eq!(journal.status().records, 1);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_new_sink_starts_at_the_end_and_keeps_its_place() {
+    let disk = MemoryDisk::new();
+    let journal = open_quick(&small(), &disk, &sinks(&["orders"]));
+    journal.append(vec![record("old")]).await.unwrap();
+    journal.close().await;
+    let journal = open_quick(&small(), &disk, &sinks(&["orders", "late"]));
+    journal.append(vec![record("new")]).await.unwrap();
+    let disk = disk.after_kill();
+    journal.close().await;
+    let journal = open_quick(&small(), &disk, &sinks(&["orders", "late"]));
+    assert_eq!(journal.lag("late").unwrap().events, 1);
+    assert_eq!(take(&mut journal.feed("late").unwrap(), 1).await, ["new!"]);
+    assert_eq!(take(&mut journal.feed("orders").unwrap(), 2).await, ["old!", "new!"]);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_place_far_inside_a_large_segment_is_found_a_turn_at_a_time() {
+    let disk = MemoryDisk::new();
+    let config = Config {
+        segment: ByteSize::mib(16),
+        disk_max: ByteSize::gib(1),
+        recent_max: ByteSize::bytes(1),
+        ..small()
+    };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let mut feed = journal.feed("orders").unwrap();
+    let texts: Vec<String> = (0..11).map(|number| format!("{number}{}", "x".repeat(1_000_000))).collect();
+    for text in &texts {
+        journal.append(vec![record(text)]).await.unwrap();
+    }
+    take(&mut feed, 9).await;
+    journal.close().await;
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let given = take(&mut journal.feed("orders").unwrap(), 2).await;
+    assert!(given.iter().zip(&texts[9..]).all(|(given, text)| given.strip_suffix('!') == Some(text)));
+    journal.close().await;
+}
