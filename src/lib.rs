@@ -11,3 +11,4 @@ pub mod envelope;
 pub mod telemetry;
 pub mod source;
 pub mod journal;
+pub mod router;
