@@ -12,3 +12,4 @@ pub mod telemetry;
 pub mod source;
 pub mod journal;
 pub mod router;
+pub mod sink;

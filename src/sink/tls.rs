@@ -1,0 +1,93 @@
+//! The TLS that sinks speak: whom they trust and as whom they appear, from PEM files.
+//! Holds: one home for certificates and the process' own cryptography, for all sinks; an error names the key of the
+//! configuration and the file, never what is in it.
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_platform_verifier::BuilderVerifierExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files a sink's section names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsFiles {
+    /// Certificates to trust instead of the system's.
+    pub(super) ca: Option<PathBuf>,
+    /// The client's own chain and key; both or neither.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A file cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub(super) struct TlsProblem {
+    key: &'static str,
+    problem: String,
+}
+
+fn problem(key: &'static str, problem: impl Into<String>) -> TlsProblem {
+    TlsProblem { key, problem: problem.into() }
+}
+
+impl TlsFiles {
+    /// Reads the files. The caller sets the protocols (ALPN) its sink speaks.
+    pub(super) fn client_config(&self) -> Result<ClientConfig, TlsProblem> {
+        let provider = CryptoProvider::get_default().cloned();
+        let provider = provider.unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| problem("tls", error.to_string()))?;
+        let builder = match &self.ca {
+            Some(ca) => builder.with_root_certificates(trusted(ca)?),
+            None => builder.with_platform_verifier().map_err(|error| {
+                problem("ca", format!("the system's certificates cannot be used: {error}"))
+            })?,
+        };
+        match &self.identity {
+            None => Ok(builder.with_no_client_auth()),
+            Some((cert, key)) => {
+                let chain = certificates("cert", cert)?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| problem("key", format!("{}: {}", key.display(), pem_problem(&error))))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", error.to_string()))
+            }
+        }
+    }
+}
+
+/// A configuration that trusts nobody, for a sink that speaks without TLS.
+pub(super) fn no_tls() -> ClientConfig {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn trusted(ca: &Path) -> Result<RootCertStore, TlsProblem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("ca", ca)? {
+        roots.add(certificate).map_err(|error| problem("ca", format!("{}: {error}", ca.display())))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(problem(key, format!("{}: holds no certificate in PEM form", path.display()))),
+        Err(error) => Err(problem(key, format!("{}: {}", path.display(), pem_problem(&error)))),
+    }
+}
+
+fn pem_problem(error: &rustls_pki_types::pem::Error) -> String {
+    match error {
+        rustls_pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
+        // The other messages quote the file.
+        _ => "is not the PEM form of what is expected here".to_owned(),
+    }
+}
