@@ -13,3 +13,4 @@ pub mod source;
 pub mod journal;
 pub mod router;
 pub mod sink;
+pub mod dead_letter;

@@ -1,0 +1,290 @@
+//! Dead letters: events a sink can never take, and bodies the ingress could not read, kept until somebody decides.
+//! Holds: `put` resolves only when the letter is durable, so that a cursor may pass it (R2); a replayed letter stays
+//! until its delivery is confirmed (R4).
+//! Absent on purpose: when an event is given up (`dispatch`), how a body is read (`source`).
+
+mod changes;
+mod file;
+mod ledger;
+mod letter;
+mod reads;
+mod rows;
+mod types;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use reads::{DEAD_LETTER_ATTEMPTS, DEAD_LETTER_REASON, DEAD_LETTER_SINK, DEAD_LETTER_TIME};
+pub use types::{
+    Config, Errand, ErrandEnd, ErrandKind, Filter, LetterId, Origin, Payload, Quarantined, StoreError,
+    Summary, Totals, Undelivered,
+};
+
+use crate::clock;
+use crate::envelope::SinkName;
+use crate::shutdown::{Phase, Shutdown};
+use crate::sink::Reason;
+use crate::telemetry::metrics::dead_letters as metrics;
+use changes::{Action, Answer, Change, End, SWEEP_ENTRIES_MAX};
+use letter::Draft;
+use reads::ReadError;
+use redb::{Database, ReadTransaction};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use writer::{CHANGES_WAITING_MAX, Command, Shared};
+
+/// The most letters in one answer of [`DeadLetters::list`], whatever is asked for.
+pub const LIST_LETTERS_MAX: usize = 1000;
+/// The most reads at once; each holds a blocking thread and a snapshot.
+const READS_MAX: usize = 8;
+
+/// A cheap handle on the store.
+#[derive(Clone)]
+pub struct DeadLetters {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    reads: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl DeadLetters {
+    /// Opens or makes the store in `directory`, which must exist. Called inside the tokio runtime. It stays open until
+    /// [`DeadLetters::close`], or until [`Phase::Storage`] begins to stop.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] where the file cannot be opened.
+    pub fn open(config: &Config, directory: &Path, shutdown: &Shutdown) -> Result<Self, StoreError> {
+        Self::start(file::open(directory)?, config, shutdown)
+    }
+
+    fn start(database: Database, config: &Config, shutdown: &Shutdown) -> Result<Self, StoreError> {
+        let shared = Shared::open(database, config.disk_max.get())
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let shared = Arc::new(shared);
+        let (commands, waiting) = mpsc::channel(CHANGES_WAITING_MAX);
+        let writer = Arc::clone(&shared);
+        shutdown.spawn_blocking(Phase::Storage, move || writer::run(writer, waiting));
+        // Weak, so that a store whose handles are all gone ends, too.
+        let (closer, stop) = (commands.downgrade(), shutdown.token(Phase::Storage).clone());
+        let ended = shared.ended.clone();
+        shutdown.spawn(Phase::Storage, async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = stop.cancelled() => if let Some(commands) = closer.upgrade() {
+                    // Refused only where the writer has ended already.
+                    let _ = commands.send(Command::Close).await;
+                },
+            }
+        });
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Ok(DeadLetters { shared, commands, reads, shutdown: shutdown.clone() })
+    }
+
+    /// Tells the store which sinks there are: their series start at zero, and errands of sinks that are no longer
+    /// configured are named in the log, because no lane will ever fetch them.
+    pub fn announce<'a>(&self, sinks: impl IntoIterator<Item = &'a SinkName>) {
+        let mut orphaned = self.errands_open();
+        for sink in sinks {
+            metrics::sink_started(sink, Reason::ALL.iter().map(|reason| reason.label()));
+            orphaned.remove(sink);
+        }
+        for (sink, errands) in orphaned {
+            tracing::warn!(
+                %sink,
+                errands,
+                "replays or copies of dead letters wait for a sink that is not configured; configure it or discard the letters"
+            );
+        }
+    }
+
+    /// Keeps an event that a lane gives up; durable when it resolves. A letter that is there already is updated: the
+    /// newest failure counts, the first stays, attempts add up. Cancelling the call does not undo it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put(&self, letter: Undelivered<'_>) -> Result<LetterId, StoreError> {
+        self.keep(Draft::of_event(&letter, clock::now())).await
+    }
+
+    /// Keeps a body that could not be read; durable when it resolves.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn quarantine(&self, letter: Quarantined<'_>) -> Result<LetterId, StoreError> {
+        self.keep(Draft::of_body(&letter, clock::now())).await
+    }
+
+    async fn keep(&self, draft: Draft) -> Result<LetterId, StoreError> {
+        let id = draft.summary.id.clone();
+        self.change(Change::Keep(Box::new(draft))).await.map(|_kept| id)
+    }
+
+    /// Letters in the order they were given up, after the letter `after`, at most `limit` and [`LIST_LETTERS_MAX`].
+    /// Where `after` is gone meanwhile, from the beginning: nothing that is still there is left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list(
+        &self,
+        filter: Filter,
+        after: Option<LetterId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let limit = limit.min(LIST_LETTERS_MAX);
+        self.read(move |snapshot, unreadable| {
+            reads::list(snapshot, &filter, after.as_ref(), limit, unreadable)
+        })
+        .await
+    }
+
+    /// One letter with its content.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Failed`] also where this letter alone cannot be read back.
+    pub async fn get(&self, id: LetterId) -> Result<Option<(Summary, Payload)>, StoreError> {
+        self.read(move |snapshot, unreadable| reads::get(snapshot, &id, unreadable)).await
+    }
+
+    /// Asks the lanes to deliver matching letters again; returns how many were not being replayed yet. Quarantines do
+    /// not match: they are read again with `get` and removed with `discard`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was reached before it stays asked for.
+    pub async fn request_replay(&self, filter: Filter) -> Result<u64, StoreError> {
+        self.sweep(Action::Replay, filter).await
+    }
+
+    /// Deletes matching letters for good, with their open copies; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was reached before it stays deleted.
+    pub async fn discard(&self, filter: Filter) -> Result<u64, StoreError> {
+        self.sweep(Action::Discard, filter).await
+    }
+
+    /// In bounded steps, so that lanes get their letters in between.
+    async fn sweep(&self, action: Action, filter: Filter) -> Result<u64, StoreError> {
+        let mut swept = 0;
+        let mut steps: Vec<Filter> = filter
+            .ids
+            .chunks(SWEEP_ENTRIES_MAX)
+            .map(|ids| Filter { ids: ids.to_vec(), ..filter.clone() })
+            .collect();
+        if steps.is_empty() {
+            steps.push(filter);
+        }
+        for filter in steps {
+            let mut after = None;
+            loop {
+                let answer = self.change(Change::Sweep { action, filter: filter.clone(), after }).await?;
+                let Answer::Swept { letters, next } = answer else { break };
+                swept += letters;
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Open errands of a lane that are not among `in_hand`, oldest first, at most `limit`. A copy carries the extension
+    /// attributes [`DEAD_LETTER_SINK`], [`DEAD_LETTER_REASON`], [`DEAD_LETTER_TIME`] and [`DEAD_LETTER_ATTEMPTS`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn errands(
+        &self,
+        sink: SinkName,
+        in_hand: Vec<(LetterId, ErrandKind)>,
+        limit: usize,
+    ) -> Result<Vec<Errand>, StoreError> {
+        self.read(move |snapshot, unreadable| {
+            reads::errands(snapshot, &sink, &in_hand.into_iter().collect(), limit, unreadable)
+        })
+        .await
+    }
+
+    /// Ends an errand; durable when it resolves. An errand that is not there (any more) is left at that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_errand(
+        &self,
+        sink: SinkName,
+        letter: LetterId,
+        kind: ErrandKind,
+        end: ErrandEnd<'_>,
+    ) -> Result<(), StoreError> {
+        let end = match end {
+            ErrandEnd::Delivered => End::Delivered,
+            ErrandEnd::Failed { attempts, last } => End::Failed {
+                attempts,
+                reason: last.reason.label(),
+                error: last.detail.clone(),
+                died: clock::now(),
+            },
+        };
+        self.change(Change::EndErrand { sink, letter, kind, end }).await.map(|_ended| ())
+    }
+
+    /// Changes whenever a lane may have new errands. What was open before the store was opened changes nothing: a lane
+    /// asks once when it starts.
+    #[must_use]
+    pub fn errands_changed(&self) -> watch::Receiver<u64> {
+        self.shared.errands_changed.subscribe()
+    }
+
+    /// Open errands by sink, also of sinks that are no longer configured.
+    #[must_use]
+    pub fn errands_open(&self) -> std::collections::BTreeMap<SinkName, u64> {
+        self.shared.ledger().errands()
+    }
+
+    /// Letters kept, per origin, and their bytes; for `status` and the gauges. Reads no disk.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.ledger().totals(self.shared.bytes_max)
+    }
+
+    /// Finishes what waits and closes the file.
+    pub async fn close(&self) {
+        // Refused only where the writer has ended already.
+        let _ = self.commands.send(Command::Close).await;
+        self.shared.ended.cancelled().await;
+    }
+
+    async fn change(&self, change: Change) -> Result<Answer, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Change { change, done }).await;
+        sent.map_err(|_refused| self.shared.gone())?;
+        answer.await.map_err(|_dropped| self.shared.gone())?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ReadTransaction, &mut u64) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_closed| StoreError::Closed)?;
+        let shared = Arc::clone(&self.shared);
+        let reading = self.shutdown.spawn_blocking(Phase::Storage, move || {
+            let _permit = permit;
+            let database = shared.database()?;
+            let mut unreadable = 0;
+            let result = begin_read(&database).and_then(|snapshot| work(&snapshot, &mut unreadable));
+            shared.met_unreadable(unreadable);
+            result.map_err(|error| match error {
+                ReadError::Store(error) => StoreError::Failed(error.to_string()),
+                ReadError::Answer(error) => error,
+            })
+        });
+        reading.await.map_err(|_panicked| StoreError::Failed("reading it panicked".to_owned()))?
+    }
+}
+
+fn begin_read(database: &Database) -> Result<ReadTransaction, ReadError> {
+    use redb::ReadableDatabase;
+    Ok(database.begin_read()?)
+}
