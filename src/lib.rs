@@ -12,5 +12,6 @@ pub mod telemetry;
 pub mod source;
 pub mod journal;
 pub mod router;
+pub mod dispatch;
 pub mod sink;
 pub mod dead_letter;

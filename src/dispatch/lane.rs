@@ -1,0 +1,395 @@
+//! One sink's lane: picks the next thing that happened, then applies it without waiting.
+//! Holds: R2 (the cursor is told only by `settle.rs`), R5 (waits for nobody but its own sink).
+//! Absent on purpose: when to give up (`retry`), whether to send (`breaker`), in which order (`window`).
+
+use super::board::{Board, LaneState, Look, Orders};
+use super::breaker::{Breaker, Permit};
+use super::settle::{Chore, ChoreDone, Item, Origin};
+use super::window::{Ticket, Window};
+use super::{LaneParts, Parts};
+use crate::clock;
+use crate::dead_letter::{Errand, StoreError};
+use crate::envelope::Envelope;
+use crate::journal::{Entry, Feed, Position, ReadError};
+use crate::sink::{Failure, Outcome, Reason};
+use crate::telemetry::metrics::delivery::LaneMetrics;
+use crate::time::UnixMs;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// The most events a lane has in hand, whatever their state.
+const HELD_MAX: usize = 4096;
+/// The most bytes of payload a lane has in hand; the event that crosses it is still taken.
+const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most events a lane takes from the journal or the dead-letter store at once.
+const READ_MAX: usize = 256;
+/// How often a lane publishes its lag, and looks again after the journal could not be read.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A delivery that came back.
+pub(super) struct Finished {
+    pub ticket: Ticket,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+/// The lane's state, owned by its one task.
+pub(super) struct Lane {
+    pub parts: LaneParts,
+    pub shared: Parts,
+    pub feed: Feed,
+    pub window: Window<Item>,
+    pub breaker: Breaker,
+    pub metrics: LaneMetrics,
+    /// Counters and the failures that the breaker does not know.
+    pub look: Look,
+    /// The journal or the dead-letter store did not do its part.
+    pub stuck: Option<Failure>,
+    /// Records being set aside because they are no events; reading waits for them.
+    pub setting_aside: usize,
+    pub chores: FuturesUnordered<BoxFuture<'static, ChoreDone>>,
+    deliveries: FuturesUnordered<BoxFuture<'static, Finished>>,
+    board: Arc<Board>,
+    orders: Orders,
+    read_through: Option<Position>,
+    shed_before: Option<Position>,
+    errands_wanted: bool,
+    errands_fetching: bool,
+    /// The store did not answer; asked again at the next tick.
+    errands_failed: bool,
+    stop: CancellationToken,
+}
+
+enum Event {
+    Stop,
+    Finished(Finished),
+    Chore(ChoreDone),
+    Orders(Orders),
+    ErrandsChanged,
+    Shed(Option<Position>),
+    Due,
+    Tick,
+    Read(Result<Vec<Entry>, ReadError>),
+}
+
+struct Signals {
+    orders: watch::Receiver<Orders>,
+    errands: watch::Receiver<u64>,
+    shed: watch::Receiver<Option<Position>>,
+    tick: tokio::time::Interval,
+}
+
+/// Walks the journal for one sink until `stop`; what is in flight then has the shared grace to end.
+pub(super) async fn run(
+    parts: LaneParts,
+    shared: Parts,
+    feed: Feed,
+    board: Arc<Board>,
+    stop: CancellationToken,
+) {
+    let mut signals = Signals {
+        orders: board.orders(),
+        errands: shared.dead_letters.errands_changed(),
+        shed: feed.shed_before(),
+        tick: tokio::time::interval(TICK),
+    };
+    let in_flight_max = parts.config.in_flight_max;
+    let mut lane = Lane {
+        window: Window::new(parts.config.order, HELD_MAX.max(in_flight_max), HELD_BYTES_MAX),
+        breaker: Breaker::new(in_flight_max),
+        metrics: LaneMetrics::lane_started(&parts.name),
+        look: Look::default(),
+        stuck: None,
+        setting_aside: 0,
+        chores: FuturesUnordered::new(),
+        deliveries: FuturesUnordered::new(),
+        orders: Orders::default(),
+        read_through: None,
+        shed_before: *signals.shed.borrow_and_update(),
+        errands_wanted: true,
+        errands_fetching: false,
+        errands_failed: false,
+        board,
+        stop,
+        parts,
+        shared,
+        feed,
+    };
+    loop {
+        lane.fetch_errands();
+        lane.launch(Instant::now());
+        lane.show();
+        match lane.next_event(&mut signals).await {
+            Event::Stop => break,
+            event => lane.apply(event),
+        }
+    }
+    lane.wind_down().await;
+}
+
+impl Lane {
+    async fn next_event(&mut self, signals: &mut Signals) -> Event {
+        let due = self.next_due(Instant::now());
+        let (count, bytes) = self.may_read();
+        tokio::select! { biased;
+            () = self.stop.cancelled() => Event::Stop,
+            Some(finished) = self.deliveries.next(), if !self.deliveries.is_empty() => Event::Finished(finished),
+            Some(done) = self.chores.next(), if !self.chores.is_empty() => Event::Chore(done),
+            Ok(()) = signals.orders.changed() => Event::Orders(*signals.orders.borrow_and_update()),
+            Ok(()) = signals.errands.changed() => Event::ErrandsChanged,
+            Ok(()) = signals.shed.changed() => Event::Shed(*signals.shed.borrow_and_update()),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
+            _ = signals.tick.tick() => Event::Tick,
+            read = self.feed.next(count, bytes), if count > 0 => Event::Read(read),
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Stop | Event::Due => {}
+            Event::Finished(finished) => self.finished(finished),
+            Event::Chore(done) => self.chore_done(done),
+            Event::Orders(orders) => self.ordered(orders),
+            Event::ErrandsChanged => self.errands_wanted = true,
+            Event::Shed(before) => {
+                self.shed_before = before;
+                self.shed_held();
+            }
+            Event::Tick => self.tick(),
+            Event::Read(Ok(entries)) => self.take_in(entries),
+            Event::Read(Err(error)) => self.cannot_read(&error),
+        }
+    }
+
+    fn ordered(&mut self, orders: Orders) {
+        if orders.nudges != self.orders.nudges {
+            self.breaker.nudge(Instant::now());
+        }
+        self.orders = orders;
+    }
+
+    /// How many events and bytes the lane wants from the journal now.
+    fn may_read(&self) -> (usize, usize) {
+        let must_shed =
+            self.shed_before.is_some_and(|before| self.read_through.is_none_or(|read| read < before));
+        if must_shed {
+            return (READ_MAX, HELD_BYTES_MAX);
+        }
+        let waits = self.orders.paused || self.setting_aside > 0 || self.journal_unreadable();
+        // A sink that is away needs one event to be probed with, and no more.
+        let away = self.breaker.is_open() && !self.breaker.is_suspect();
+        match self.window.room().min(READ_MAX) {
+            _ if waits || (away && self.window.held() > 0) => (0, 0),
+            room => (if away { room.min(1) } else { room }, self.window.room_bytes()),
+        }
+    }
+
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.orders.paused {
+            return None;
+        }
+        match self.breaker.permit(now) {
+            Permit::WaitUntil(until) => Some(until),
+            Permit::AwaitProbe => None,
+            Permit::Send(_) | Permit::Probe => self.window.next_due().filter(|due| *due > now),
+        }
+    }
+
+    fn launch(&mut self, now: Instant) {
+        while !self.orders.paused {
+            match self.breaker.permit(now) {
+                Permit::Send(most) if self.deliveries.len() < most => {
+                    if !self.launch_one(now) {
+                        return;
+                    }
+                }
+                Permit::Probe if self.deliveries.is_empty() => {
+                    if !self.launch_one(now) {
+                        return;
+                    }
+                    self.breaker.probe_sent();
+                }
+                Permit::Send(_) | Permit::Probe | Permit::WaitUntil(_) | Permit::AwaitProbe => return,
+            }
+        }
+    }
+
+    fn launch_one(&mut self, now: Instant) -> bool {
+        let Some(ticket) = self.window.send_next(now) else { return false };
+        let Some(item) = self.window.get(ticket) else { return false };
+        let (event, sink) = (Arc::clone(&item.event), Arc::clone(&self.parts.sink));
+        let timeout = self.parts.config.timeout.get();
+        self.deliveries.push(Box::pin(async move {
+            let delivery = AssertUnwindSafe(sink.deliver(&event)).catch_unwind();
+            let outcome = match tokio::time::timeout(timeout, delivery).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_panic)) => {
+                    Outcome::Retry(Failure::new(Reason::SinkError, "the sink's code panicked on this event"))
+                }
+                Err(_elapsed) => {
+                    Outcome::Retry(Failure::new(Reason::Timeout, "no confirmation within the sink's timeout"))
+                }
+            };
+            Finished { ticket, outcome, took: now.elapsed() }
+        }));
+        true
+    }
+
+    fn take_in(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            self.read_through = Some(entry.position);
+            let bytes = entry.payload.len();
+            let event = match Envelope::decode(&entry.payload) {
+                Ok(event) => event,
+                Err(error) => {
+                    self.set_aside(entry, &error.to_string());
+                    continue;
+                }
+            };
+            if !self.shared.router.leads_to(&event, &self.parts.name) {
+                self.not_routed(entry.position);
+            } else if self.shed_before.is_some_and(|before| entry.position < before) {
+                self.shed(entry.position, &event);
+            } else {
+                let life = self.parts.config.retry.age_max.get();
+                let item = Item::new(
+                    event,
+                    entry.arrival,
+                    entry.arrival.plus(life),
+                    Origin::Journal(entry.position),
+                );
+                self.add(item, bytes);
+            }
+        }
+    }
+
+    pub fn take_errands(&mut self, errands: Result<Vec<Errand>, StoreError>) {
+        self.errands_fetching = false;
+        match errands {
+            Ok(errands) => {
+                // A full answer means that there may be more: ask again when there is room.
+                self.errands_wanted |= errands.len() == READ_MAX;
+                for errand in errands {
+                    let bytes = errand.event.data.bytes().len();
+                    // An errand is somebody's fresh wish: its life begins now, however old the event is.
+                    let expires = clock::now().plus(self.parts.config.retry.age_max.get());
+                    let origin = Origin::Errand(errand.letter, errand.kind);
+                    self.add(Item::new(errand.event, errand.arrived, expires, origin), bytes);
+                }
+            }
+            Err(error) => {
+                self.errands_failed = true;
+                tracing::warn!(sink = %self.parts.name, %error, "cannot read the lane's replays");
+            }
+        }
+    }
+
+    fn add(&mut self, item: Item, bytes: usize) {
+        let key = item.event.partition_key().map(str::to_owned);
+        self.window.add(item, key.as_deref(), bytes);
+    }
+
+    fn fetch_errands(&mut self) {
+        let room = self.window.room();
+        if !self.errands_wanted
+            || self.errands_fetching
+            || self.orders.paused
+            || self.breaker.is_open()
+            || room < READ_MAX
+        {
+            return;
+        }
+        (self.errands_wanted, self.errands_fetching) = (false, true);
+        let in_hand = self.window.items().filter_map(Item::errand).collect();
+        let (store, sink) = (self.shared.dead_letters.clone(), self.parts.name.clone());
+        self.start(async move { ChoreDone::Errands(store.errands(sink, in_hand, READ_MAX).await) });
+    }
+
+    fn cannot_read(&mut self, error: &ReadError) {
+        if !self.journal_unreadable() {
+            tracing::error!(sink = %self.parts.name, %error, "the lane cannot read the journal");
+        }
+        self.stuck = Some(Failure::new(Reason::Storage, error.to_string()));
+    }
+
+    fn journal_unreadable(&self) -> bool {
+        self.stuck.as_ref().is_some_and(|why| why.reason == Reason::Storage)
+    }
+
+    fn tick(&mut self) {
+        if self.journal_unreadable() {
+            // Reading is tried once a tick while it fails.
+            self.stuck = None;
+        }
+        self.errands_wanted |= std::mem::take(&mut self.errands_failed);
+        let lag = self.shared.journal.lag(self.parts.name.as_str()).unwrap_or_default();
+        let oldest_age = lag.oldest.map_or(Duration::ZERO, |oldest| clock::now().since(oldest));
+        self.metrics.lags(lag.events, oldest_age);
+    }
+
+    fn show(&mut self) {
+        let now = Instant::now();
+        let (state, failure) = if self.orders.paused {
+            (LaneState::Paused, None)
+        } else if let Some(stuck) = &self.stuck {
+            (LaneState::Stuck, Some(stuck))
+        } else if self.breaker.is_open() {
+            (LaneState::Away, self.breaker.failure())
+        } else if self.breaker.is_busy(now) {
+            (LaneState::Busy, self.breaker.failure())
+        } else {
+            (LaneState::Running, None)
+        };
+        self.look.state = state;
+        self.look.failure = failure.cloned();
+        self.look.in_flight = self.deliveries.len();
+        self.look.held = self.window.held();
+        self.metrics.looks(state as usize, self.look.in_flight, self.look.held);
+        self.board.show(self.look.clone());
+    }
+
+    pub fn start(&mut self, chore: impl Chore) {
+        self.chores.push(Box::pin(chore));
+    }
+
+    /// Lets what is in flight end within the grace; the rest stays in the journal for the next start.
+    async fn wind_down(mut self) {
+        let deadline = Instant::now() + self.shared.grace;
+        while !(self.deliveries.is_empty() && self.chores.is_empty()) {
+            let event = tokio::select! {
+                Some(finished) = self.deliveries.next(), if !self.deliveries.is_empty() => Event::Finished(finished),
+                Some(done) = self.chores.next(), if !self.chores.is_empty() => Event::Chore(done),
+                () = sleep_until(deadline) => break,
+            };
+            self.apply(event);
+        }
+        let unconfirmed = self.deliveries.len();
+        self.deliveries.clear();
+        if unconfirmed > 0 {
+            tracing::warn!(sink = %self.parts.name, unconfirmed, "deliveries did not end within the grace; they are sent again at the next start");
+        }
+        if tokio::time::timeout_at(deadline.max(Instant::now() + TICK), self.parts.sink.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!(sink = %self.parts.name, "the sink did not close within the grace");
+        }
+        self.show();
+    }
+
+    pub fn shed_before(&self) -> Option<Position> {
+        self.shed_before
+    }
+
+    /// The time an event of this lane may still live.
+    pub fn life_left(&self, expires: UnixMs) -> Duration {
+        expires.since(clock::now())
+    }
+}

@@ -1,0 +1,303 @@
+//! What a lane does with an answer: settle, try again, bury; and the chores that take a while.
+//! Holds: R2: `Feed::settle` is called here only, for confirmed, durably dead-lettered, shed and foreign events.
+
+use super::breaker::Rejected;
+use super::lane::{Finished, Lane};
+use super::retry::{Policy, Step};
+use super::window::Ticket;
+use crate::dead_letter::{
+    DeadLetters, Errand, ErrandEnd, ErrandKind, LetterId, Quarantined, StoreError, Undelivered,
+};
+use crate::envelope::{Envelope, SinkName, SourceName};
+use crate::journal::{Entry, Position};
+use crate::sink::{Failure, Outcome, Reason};
+use crate::telemetry::metrics::delivery::{OutcomeLabel, Settled};
+use crate::time::UnixMs;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a lane waits before it asks a dead-letter store again that did not take a letter.
+const STORE_RETRY_WAIT: Duration = Duration::from_secs(5);
+
+/// Where an event in the window comes from, and so what is told when it is settled.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Origin {
+    Journal(Position),
+    Errand(LetterId, ErrandKind),
+}
+
+/// An event in a lane's window.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub event: Arc<Envelope>,
+    pub arrived: UnixMs,
+    pub expires: UnixMs,
+    pub origin: Origin,
+    pub attempts: u32,
+    pub first: Option<Failure>,
+}
+
+impl Item {
+    pub fn new(event: Envelope, arrived: UnixMs, expires: UnixMs, origin: Origin) -> Self {
+        Item { event: Arc::new(event), arrived, expires, origin, attempts: 0, first: None }
+    }
+
+    pub fn errand(&self) -> Option<(LetterId, ErrandKind)> {
+        match &self.origin {
+            Origin::Errand(letter, kind) => Some((letter.clone(), *kind)),
+            Origin::Journal(_) => None,
+        }
+    }
+}
+
+/// Something that takes a while and that the lane does not wait for.
+pub(super) trait Chore: Future<Output = ChoreDone> + Send + 'static {}
+impl<F: Future<Output = ChoreDone> + Send + 'static> Chore for F {}
+
+/// How a chore ended.
+pub(super) enum ChoreDone {
+    /// An event is kept as a dead letter, or was not.
+    Buried { ticket: Ticket, last: Failure, result: Result<(), StoreError> },
+    /// The store knows that an errand's event was delivered, or does not.
+    ErrandDelivered { ticket: Ticket, result: Result<(), StoreError> },
+    /// A record that is no event is kept, or was not.
+    SetAside { entry: Entry, detail: String, result: Result<(), StoreError> },
+    /// Work from the dead-letter store.
+    Errands(Result<Vec<Errand>, StoreError>),
+}
+
+impl Lane {
+    pub fn finished(&mut self, Finished { ticket, outcome, took }: Finished) {
+        let now = Instant::now();
+        let jitter = fastrand::f64();
+        match outcome {
+            Outcome::Delivered => {
+                self.metrics.delivery_ended(OutcomeLabel::Delivered, took);
+                if self.breaker.delivered(now) {
+                    tracing::info!(sink = %self.parts.name, "the sink takes events again");
+                }
+                self.delivered(ticket);
+            }
+            Outcome::Retry(failure) => {
+                self.metrics.delivery_ended(OutcomeLabel::Retry, took);
+                self.breaker.retried(now, jitter);
+                self.try_again(ticket, failure, now, jitter);
+            }
+            Outcome::Busy { failure, wait } => {
+                self.metrics.delivery_ended(OutcomeLabel::Busy, took);
+                tracing::debug!(sink = %self.parts.name, %failure, "the sink asks for less");
+                self.breaker.busy(now, wait, failure, jitter);
+                self.window.again_first(ticket);
+            }
+            Outcome::Away(failure) => {
+                self.metrics.delivery_ended(OutcomeLabel::Away, took);
+                if self.breaker.away(now, failure.clone(), jitter) {
+                    tracing::error!(sink = %self.parts.name, %failure, "the sink takes no events; they wait in the journal");
+                }
+                self.window.again_first(ticket);
+            }
+            Outcome::Reject(failure) => {
+                self.metrics.delivery_ended(OutcomeLabel::Reject, took);
+                self.rejected(ticket, failure, now, jitter);
+            }
+        }
+    }
+
+    fn rejected(&mut self, ticket: Ticket, failure: Failure, now: Instant, jitter: f64) {
+        let was_open = self.breaker.is_open();
+        match self.breaker.rejected(now, &failure, jitter) {
+            Rejected::Bury => {
+                if let Some(item) = self.window.get_mut(ticket) {
+                    item.attempts = item.attempts.saturating_add(1);
+                }
+                self.bury(ticket, failure, Duration::ZERO);
+            }
+            Rejected::Keep => {
+                if !was_open && let Some(failure) = self.breaker.failure() {
+                    tracing::error!(sink = %self.parts.name, %failure, "the sink takes no events; they wait in the journal");
+                }
+                self.window.again_last(ticket);
+            }
+        }
+    }
+
+    fn try_again(&mut self, ticket: Ticket, failure: Failure, now: Instant, jitter: f64) {
+        let retry = self.parts.config.retry;
+        let policy =
+            Policy { first: retry.first.get(), max: retry.max.get(), attempts_max: retry.attempts_max };
+        let Some(expires) = self.window.get(ticket).map(|item| item.expires) else { return };
+        let life_left = self.life_left(expires);
+        let Some(item) = self.window.get_mut(ticket) else { return };
+        item.attempts = item.attempts.saturating_add(1);
+        match policy.step(item.attempts, life_left, jitter) {
+            Step::After(delay) => {
+                tracing::debug!(sink = %self.parts.name, event = item.event.id, attempts = item.attempts, %failure, "delivery failed, to be tried again");
+                item.first.get_or_insert(failure);
+                self.window.wait(ticket, now + delay);
+            }
+            Step::GiveUp => self.bury(ticket, failure, Duration::ZERO),
+        }
+    }
+
+    fn delivered(&mut self, ticket: Ticket) {
+        match self.window.get(ticket).map(|item| item.origin.clone()) {
+            Some(Origin::Errand(letter, kind)) => self.tell_delivered(ticket, letter, kind, Duration::ZERO),
+            Some(Origin::Journal(_)) => self.settle(ticket, Settled::Delivered),
+            None => {}
+        }
+    }
+
+    fn tell_delivered(&mut self, ticket: Ticket, letter: LetterId, kind: ErrandKind, wait: Duration) {
+        let (store, sink) = (self.shared.dead_letters.clone(), self.parts.name.clone());
+        self.start(async move {
+            tokio::time::sleep(wait).await;
+            let result = store.end_errand(sink, letter, kind, ErrandEnd::Delivered).await;
+            ChoreDone::ErrandDelivered { ticket, result }
+        });
+    }
+
+    /// Keeps an event as a dead letter (or a replayed letter as it was); its cursor passes it only after that.
+    fn bury(&mut self, ticket: Ticket, last: Failure, wait: Duration) {
+        let Some(item) = self.window.get(ticket).cloned() else { return };
+        let (store, sink) = (self.shared.dead_letters.clone(), self.parts.name.clone());
+        let copy_to = self.parts.config.dead_letter.clone();
+        self.start(async move {
+            tokio::time::sleep(wait).await;
+            let result = put(&store, &sink, &item, &last, copy_to.as_ref()).await;
+            ChoreDone::Buried { ticket, last, result }
+        });
+    }
+
+    /// A record that cannot be read as an event goes where a person can look at it.
+    pub fn set_aside(&mut self, entry: Entry, detail: &str) {
+        tracing::error!(sink = %self.parts.name, detail, "a journal record is no event; it is set aside");
+        self.setting_aside += 1;
+        self.keep_aside(entry, detail.to_owned(), Duration::ZERO);
+    }
+
+    fn keep_aside(&mut self, entry: Entry, detail: String, wait: Duration) {
+        let store = self.shared.dead_letters.clone();
+        self.start(async move {
+            tokio::time::sleep(wait).await;
+            let source = SourceName::new("unreadable_records").expect("the name is well-formed");
+            let letter = Quarantined {
+                source: &source,
+                body: &entry.payload,
+                content_type: None,
+                reason: Reason::Unreadable.label(),
+                detail: detail.clone(),
+                arrived: entry.arrival,
+            };
+            let result = store.quarantine(letter).await.map(|_| ());
+            ChoreDone::SetAside { entry, detail, result }
+        });
+    }
+
+    pub fn chore_done(&mut self, done: ChoreDone) {
+        match done {
+            ChoreDone::Errands(errands) => self.take_errands(errands),
+            ChoreDone::Buried { ticket, last: _, result: Ok(()) } => {
+                self.stuck = None;
+                self.settle(ticket, Settled::DeadLettered);
+            }
+            ChoreDone::Buried { ticket, last, result: Err(error) } => {
+                self.store_refused(&error);
+                self.bury(ticket, last, STORE_RETRY_WAIT);
+            }
+            ChoreDone::ErrandDelivered { ticket, result: Ok(()) } => {
+                self.stuck = None;
+                self.settle(ticket, Settled::Delivered);
+            }
+            ChoreDone::ErrandDelivered { ticket, result: Err(error) } => {
+                self.store_refused(&error);
+                if let Some(Origin::Errand(letter, kind)) =
+                    self.window.get(ticket).map(|item| item.origin.clone())
+                {
+                    self.tell_delivered(ticket, letter, kind, STORE_RETRY_WAIT);
+                }
+            }
+            ChoreDone::SetAside { entry, result: Ok(()), .. } => {
+                self.stuck = None;
+                self.setting_aside -= 1;
+                self.feed.settle(entry.position);
+                self.metrics.settled(Settled::DeadLettered);
+            }
+            ChoreDone::SetAside { entry, detail, result: Err(error) } => {
+                self.store_refused(&error);
+                self.keep_aside(entry, detail, STORE_RETRY_WAIT);
+            }
+        }
+    }
+
+    fn store_refused(&mut self, error: &StoreError) {
+        if self.stuck.is_none() {
+            tracing::error!(sink = %self.parts.name, %error, "the dead-letter store does not take a letter; the event stays in the journal");
+        }
+        self.stuck = Some(Failure::new(Reason::DeadLetterStore, error.to_string()));
+    }
+
+    pub fn not_routed(&mut self, position: Position) {
+        self.metrics.settled(Settled::NotRouted);
+        self.feed.settle(position);
+    }
+
+    /// Gives an event up because the disk is full and the configuration says so.
+    pub fn shed(&mut self, position: Position, event: &Envelope) {
+        tracing::warn!(sink = %self.parts.name, event = event.id, "event shed: the disk budget is used up and on_backlog_full = \"shed_oldest\"");
+        self.look.shed += 1;
+        self.metrics.settled(Settled::Shed);
+        self.feed.settle(position);
+    }
+
+    /// Sheds what is in hand, not out, and older than the journal can keep.
+    pub fn shed_held(&mut self) {
+        let Some(before) = self.shed_before() else { return };
+        let old = |item: &Item| matches!(item.origin, Origin::Journal(position) if position < before);
+        for item in self.window.take_held(old) {
+            if let Origin::Journal(position) = item.origin {
+                self.shed(position, &item.event);
+            }
+        }
+    }
+
+    fn settle(&mut self, ticket: Ticket, how: Settled) {
+        let Some(item) = self.window.settled(ticket) else { return };
+        match how {
+            Settled::Delivered => self.look.delivered += 1,
+            Settled::DeadLettered => self.look.dead_lettered += 1,
+            Settled::Shed | Settled::NotRouted => {}
+        }
+        self.metrics.settled(how);
+        if let Origin::Journal(position) = item.origin {
+            self.feed.settle(position);
+        }
+    }
+}
+
+async fn put(
+    store: &DeadLetters,
+    sink: &SinkName,
+    item: &Item,
+    last: &Failure,
+    copy_to: Option<&SinkName>,
+) -> Result<(), StoreError> {
+    let Item { event, arrived, attempts, .. } = item;
+    match &item.origin {
+        Origin::Journal(_) => {
+            let first = item.first.as_ref().unwrap_or(last);
+            let letter =
+                Undelivered { sink, event, arrived: *arrived, attempts: *attempts, first, last, copy_to };
+            let id = store.put(letter).await?;
+            tracing::warn!(%sink, event = event.id, letter = id.0, attempts, failure = %last, "event became a dead letter");
+            Ok(())
+        }
+        Origin::Errand(letter, kind) => {
+            let end = ErrandEnd::Failed { attempts: *attempts, last };
+            store.end_errand(sink.clone(), letter.clone(), *kind, end).await?;
+            tracing::warn!(%sink, event = event.id, letter = letter.0, attempts, failure = %last, "a replayed dead letter failed again");
+            Ok(())
+        }
+    }
+}
