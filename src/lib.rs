@@ -10,6 +10,7 @@ pub mod shutdown;
 pub mod envelope;
 pub mod telemetry;
 pub mod source;
+pub mod ingress;
 pub mod journal;
 pub mod router;
 pub mod dispatch;

@@ -1,0 +1,166 @@
+//! Reads a request's body within its bounds: bytes, time, and what it may grow to when its codings are undone.
+//! Holds: no more memory than `bytes_max` a body (twice that while a coding is undone); a body that came in one piece
+//! is not copied.
+
+use super::inflate::{self, Coding, InflateError};
+use crate::shutdown::{Phase, Shutdown};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use std::time::Duration;
+
+/// A packed body up to this size is unpacked where we are; a larger one on a thread that may block.
+const UNPACKED_HERE_BYTES_MAX: usize = 16 * 1024;
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// As sent, and inflated.
+    pub(super) bytes_max: usize,
+    /// Inflated over sent.
+    pub(super) inflate_ratio_max: u32,
+    /// From the end of the head to the end of the body.
+    pub(super) time_max: Duration,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BodyError {
+    /// It took too long.
+    TimedOut,
+    /// It is, or says it is, or becomes too large.
+    TooLarge,
+    /// It ended too early, or its chunks are malformed.
+    Incomplete,
+    /// Its content coding is damaged.
+    BrokenCoding,
+}
+
+/// Reads the body as it was sent.
+///
+/// # Errors
+/// [`BodyError`]
+pub(super) async fn read<B>(body: B, bounds: Bounds) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.size_hint().lower() > bounds.bytes_max as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    match tokio::time::timeout(bounds.time_max, collect(body, bounds.bytes_max)).await {
+        Ok(collected) => collected,
+        Err(_elapsed) => Err(BodyError::TimedOut),
+    }
+}
+
+async fn collect<B>(mut body: B, bytes_max: usize) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Some(first) = next_piece(&mut body).await? else { return Ok(Bytes::new()) };
+    if first.len() > bytes_max {
+        return Err(BodyError::TooLarge);
+    }
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(first.len().saturating_add(announced).min(bytes_max));
+    whole.extend_from_slice(&first);
+    while let Some(piece) = next_piece(&mut body).await? {
+        if piece.len() > bytes_max - whole.len() {
+            return Err(BodyError::TooLarge);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// The next bytes; trailers are passed over.
+async fn next_piece<B>(body: &mut B) -> Result<Option<Bytes>, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame.map_err(|_| BodyError::Incomplete)?.into_data() {
+            return Ok(Some(piece));
+        }
+    }
+    Ok(None)
+}
+
+/// Undoes the content codings.
+///
+/// # Errors
+/// [`BodyError::TooLarge`] and [`BodyError::BrokenCoding`].
+pub(super) async fn unpack(
+    sent: Bytes,
+    codings: Vec<Coding>,
+    bounds: Bounds,
+    shutdown: &Shutdown,
+) -> Result<Bytes, BodyError> {
+    let work = move |sent| inflate::inflate(sent, &codings, bounds.bytes_max, bounds.inflate_ratio_max);
+    let unpacked = if sent.len() <= UNPACKED_HERE_BYTES_MAX {
+        work(sent)
+    } else {
+        let working = shutdown.spawn_blocking(Phase::Ingress, move || work(sent));
+        working.await.unwrap_or(Err(InflateError::Broken))
+    };
+    unpacked.map_err(|error| match error {
+        InflateError::TooLarge => BodyError::TooLarge,
+        InflateError::Broken => BodyError::BrokenCoding,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+
+    const BOUNDS: Bounds = Bounds { bytes_max: 10, inflate_ratio_max: 100, time_max: Duration::from_secs(5) };
+
+    /// A body whose pieces are written with `|` between them.
+    fn pieces(written: &'static str) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        StreamBody::new(stream::iter(written.split('|').map(|piece| Ok(Frame::data(Bytes::from(piece))))))
+    }
+
+    #[tokio::test]
+    async fn a_body_in_one_piece_is_the_very_same_bytes() {
+        let sent = Bytes::from(b"unmoved".to_vec());
+        let body = read(Full::new(sent.clone()), BOUNDS).await.unwrap();
+        assert_eq!(body.as_ptr(), sent.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_joined_up_to_the_limit() {
+        for (sentence, sent, expected) in [
+            ("nothing", "", Ok("")),
+            ("pieces, one of them empty", "ab||c", Ok("abc")),
+            ("exactly the limit", "01234|56789", Ok("0123456789")),
+            ("one byte more", "01234|567890", Err(BodyError::TooLarge)),
+            ("one piece that is too large", "0123456789x", Err(BodyError::TooLarge)),
+        ] {
+            assert_eq!(read(pieces(sent), BOUNDS).await, expected.map(Bytes::from), "{sentence}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_says_it_is_too_large_is_not_read_at_all() {
+        assert_eq!(read(Full::new(Bytes::from_static(&[0; 11])), BOUNDS).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_times_out() {
+        let stuck = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        assert_eq!(read(stuck, BOUNDS).await, Err(BodyError::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_incomplete() {
+        let broken = StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from_static(b"a"))), Err("gone")]));
+        assert_eq!(read(broken, BOUNDS).await, Err(BodyError::Incomplete));
+    }
+}

@@ -1,0 +1,333 @@
+//! The one handler: from a request's head to its answer, the cheapest and most general check first.
+//! Holds: R1 (an answer is either a [`Problem`] or made from a [`Kept`]), R5 (what cannot be stored is a 503 at once),
+//! R8 (neither path, header nor body is ever logged); no more than `requests_max` requests are in work.
+//! Absent on purpose: the words of an answer (`reply`), connections (`listener`), what bytes mean (`source`).
+
+use super::alarm::Alarm;
+use super::body::{self, BodyError, Bounds};
+use super::inflate;
+use super::kept::{Kept, What};
+use super::rate::Limiter;
+use super::reply::{self, Problem, Response};
+use super::{Config, Parts};
+use crate::clock;
+use crate::dead_letter::{DeadLetters, Quarantined};
+use crate::envelope::Envelope;
+use crate::journal::{AppendError, Appended, Journal};
+use crate::router::Router;
+use crate::shutdown::{Phase, Shutdown};
+use crate::source::{Arrival, ConfiguredSource, OnUnreadable, Request, Unreadable};
+use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
+use crate::time::UnixMs;
+use bytes::Bytes;
+use http::{StatusCode, Version, request};
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+/// The prefix of every path that leads to a source.
+const HOOKS: &str = "/hooks/";
+
+/// Every reason for a quarantine, so that each series starts at zero.
+const UNREADABLE: [Unreadable; 6] = [
+    Unreadable::NotJson,
+    Unreadable::NotUtf8,
+    Unreadable::NotAnObject,
+    Unreadable::TooDeep,
+    Unreadable::OtherInstance,
+    Unreadable::MediaType,
+];
+
+/// All that answering needs; shared by all connections.
+pub(super) struct Handler {
+    gates: HashMap<String, Gate>,
+    journal: Journal,
+    dead_letters: DeadLetters,
+    router: Router,
+    in_work: Semaphore,
+    headers_max: usize,
+    shutdown: Shutdown,
+    meter: Arc<ListenerMeter>,
+    journal_alarm: Alarm,
+    letters_alarm: Alarm,
+}
+
+/// One source with its bounds and its counters.
+struct Gate {
+    source: ConfiguredSource,
+    limiter: Option<Limiter>,
+    bounds: Bounds,
+    meter: SourceMeter,
+}
+
+/// Where a path leads.
+struct Way<'a> {
+    gate: &'a Gate,
+    path_secret_matched: bool,
+}
+
+impl Handler {
+    pub(super) fn new(config: &Config, parts: Parts, meter: Arc<ListenerMeter>, shutdown: &Shutdown) -> Self {
+        let gates = parts.sources.into_values();
+        Handler {
+            gates: gates.map(|source| (source.name.as_str().to_owned(), Gate::new(config, source))).collect(),
+            journal: parts.journal,
+            dead_letters: parts.dead_letters,
+            router: parts.router,
+            in_work: Semaphore::new((config.requests_max as usize).min(Semaphore::MAX_PERMITS)),
+            headers_max: config.headers_max as usize,
+            shutdown: shutdown.clone(),
+            meter,
+            journal_alarm: Alarm::new("journal"),
+            letters_alarm: Alarm::new("dead letters"),
+        }
+    }
+
+    /// Answers one request. Dropping the future (the sender is gone) leaves nothing behind; an append that has begun
+    /// goes on, and the event is kept although nobody was told.
+    pub(super) async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let may_close = request.version() < Version::HTTP_2;
+        let response = self.answer_any(request).await;
+        // RFC 9110, section 15.5.9: a 408 announces that the connection is closed.
+        let must_close = response.status() == StatusCode::REQUEST_TIMEOUT
+            || self.shutdown.token(Phase::Ingress).is_cancelled();
+        if may_close && must_close { reply::last_on_its_connection(response) } else { response }
+    }
+
+    async fn answer_any(&self, request: http::Request<Incoming>) -> Response {
+        if request.headers().len() > self.headers_max {
+            self.meter.head_too_large();
+            return reply::refused(&Problem::HeadTooLarge);
+        }
+        let (head, body) = request.into_parts();
+        let Some(way) = self.way(head.uri.path()) else {
+            self.meter.not_found();
+            return reply::refused(&Problem::NotFound);
+        };
+        let visit = way.gate.meter.request_began();
+        match self.keep(&way, &head, body).await {
+            Ok(kept) => {
+                visit.ended(Answer::Accepted);
+                reply::accepted(&kept, way.gate.source.dialect.answer())
+            }
+            Err(problem) => {
+                visit.ended(problem.answer());
+                reply::refused(&problem)
+            }
+        }
+    }
+
+    /// The source that a path names, where the path also has the secret that the source wants, or none if it wants none.
+    fn way(&self, path: &str) -> Option<Way<'_>> {
+        let rest = path.strip_prefix(HOOKS)?;
+        let (name, secret) = match rest.split_once('/') {
+            Some((name, secret)) => (name, Some(secret)),
+            None => (rest, None),
+        };
+        let gate = self.gates.get(name)?;
+        let path_secret_matched = match (&gate.source.config.path_secret, secret) {
+            (None, None) => false,
+            (Some(_), Some(secret)) if gate.source.path_secret_matches(&percent_decoded(secret)?) => true,
+            (None, Some(_)) | (Some(_), None | Some(_)) => return None,
+        };
+        Some(Way { gate, path_secret_matched })
+    }
+
+    async fn keep(&self, way: &Way<'_>, head: &request::Parts, body: Incoming) -> Result<Kept, Problem> {
+        let gate = way.gate;
+        let methods = gate.source.dialect.methods();
+        if !methods.contains(&head.method) {
+            return Err(Problem::MethodNotAllowed(methods));
+        }
+        if let Some(limiter) = &gate.limiter {
+            limiter.take().map_err(Problem::RateLimited)?;
+        }
+        let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;
+        let body = self.read_body(gate, head, body).await?;
+        let request = Request {
+            source: &gate.source.name,
+            method: &head.method,
+            path_secret_matched: way.path_secret_matched,
+            query: head.uri.query(),
+            headers: &head.headers,
+            body: &body,
+            arrival: arrival(),
+        };
+        if let Err(refused) = gate.source.dialect.authenticate(&request) {
+            gate.meter.unauthorized();
+            debug!(source = %gate.source.name, reason = %refused, "request refused");
+            return Err(Problem::Unauthorized);
+        }
+        match gate.source.read(&request) {
+            Ok(events) if events.is_empty() => Err(Problem::NoEvent),
+            Ok(events) => self.keep_events(gate, events, request.arrival.at).await,
+            Err(why) => self.keep_unreadable(gate, &request, why).await,
+        }
+    }
+
+    async fn read_body(&self, gate: &Gate, head: &request::Parts, body: Incoming) -> Result<Bytes, Problem> {
+        let codings = inflate::codings(&head.headers).ok_or(Problem::UnknownCoding)?;
+        let sent = body::read(body, gate.bounds).await?;
+        gate.meter.body_read(sent.len());
+        if codings.is_empty() {
+            return Ok(sent);
+        }
+        Ok(body::unpack(sent, codings, gate.bounds, &self.shutdown).await?)
+    }
+
+    async fn keep_events(
+        &self,
+        gate: &Gate,
+        events: Vec<Envelope>,
+        arrival: UnixMs,
+    ) -> Result<Kept, Problem> {
+        let window = gate.source.config.dedupe.get();
+        let kept = Kept::events(&self.journal, events, arrival, window).await;
+        let kept = kept.map_err(|error| match error {
+            AppendError::TooLarge => Problem::EventTooLarge,
+            AppendError::Full | AppendError::Failed | AppendError::Closed => {
+                self.journal_alarm.refused(&error);
+                Problem::StorageUnavailable
+            }
+        })?;
+        self.journal_alarm.took();
+        if let What::Events(events) = kept.what() {
+            let (mut stored, mut unrouted, mut duplicates) = (0, 0, 0);
+            for (event, appended) in events {
+                match appended {
+                    Appended::Duplicate => duplicates += 1,
+                    Appended::Stored => {
+                        stored += 1;
+                        unrouted += u64::from(!self.router.leads_anywhere(event));
+                    }
+                }
+            }
+            gate.meter.events_kept(stored, unrouted, duplicates);
+        }
+        Ok(kept)
+    }
+
+    async fn keep_unreadable(
+        &self,
+        gate: &Gate,
+        request: &Request<'_>,
+        why: Unreadable,
+    ) -> Result<Kept, Problem> {
+        match gate.on_unreadable() {
+            OnUnreadable::Reject => Err(Problem::Unreadable(why)),
+            OnUnreadable::Quarantine => {
+                let letter = Quarantined {
+                    source: &gate.source.name,
+                    body: request.body,
+                    content_type: media_type(request),
+                    reason: why.label(),
+                    detail: why.to_string(),
+                    arrived: request.arrival.at,
+                };
+                let kept = Kept::letter(&self.dead_letters, letter).await.map_err(|error| {
+                    self.letters_alarm.refused(&error);
+                    Problem::StorageUnavailable
+                })?;
+                self.letters_alarm.took();
+                gate.meter.quarantined(why.label());
+                Ok(kept)
+            }
+        }
+    }
+}
+
+impl Gate {
+    fn new(config: &Config, source: ConfiguredSource) -> Self {
+        let reasons = UNREADABLE.map(Unreadable::label);
+        Gate {
+            limiter: source.config.rate.map(Limiter::new),
+            bounds: Bounds {
+                bytes_max: source.config.body_max.unwrap_or(config.body_max).as_len(),
+                inflate_ratio_max: config.inflate_ratio_max,
+                time_max: config.body_timeout.get(),
+            },
+            meter: SourceMeter::started(source.name.label(), &reasons),
+            source,
+        }
+    }
+
+    fn on_unreadable(&self) -> OnUnreadable {
+        self.source.config.on_unreadable.unwrap_or_else(|| self.source.dialect.on_unreadable())
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TimedOut => Problem::BodyTimeout,
+            BodyError::TooLarge => Problem::BodyTooLarge,
+            BodyError::Incomplete => Problem::BodyIncomplete,
+            BodyError::BrokenCoding => Problem::BrokenCoding,
+        }
+    }
+}
+
+/// The request's one reading of the clock, and an identity that sorts by it.
+fn arrival() -> Arrival {
+    let at = clock::now();
+    let since_1970_ms = u64::try_from(at.0).unwrap_or(0);
+    let (secs, nanos) = (since_1970_ms / 1000, (since_1970_ms % 1000) as u32 * 1_000_000);
+    let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, secs, nanos);
+    Arrival { at, unique: uuid::Uuid::new_v7(timestamp) }
+}
+
+fn media_type<'a>(request: &Request<'a>) -> Option<&'a str> {
+    request.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+/// A path segment as it was meant (RFC 3986, section 2.1); `None` where that is not text.
+fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, after) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => (hex_byte(*high, *low)?, after),
+            (b'%', _) => return None,
+            (plain, after) => (plain, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    Some(digit(high)? * 16 + digit(low)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_secret_may_be_percent_encoded_and_nothing_odd_passes() {
+        for (sentence, segment, expected) in [
+            ("plain text is itself", "s3cret-_.~", Some("s3cret-_.~")),
+            ("encoded characters are decoded", "a%20b%2Fc%c3%a9", Some("a b/cé")),
+            ("a sign without digits", "a%2", None),
+            ("digits that are none", "a%zz", None),
+            ("bytes that are no text", "%ff", None),
+        ] {
+            assert_eq!(percent_decoded(segment).as_deref(), expected, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_arrival_is_one_moment() {
+        let arrival = arrival();
+        let (secs, nanos) = arrival.unique.get_timestamp().unwrap().to_unix();
+        assert_eq!(i64::try_from(secs * 1000 + u64::from(nanos / 1_000_000)).unwrap(), arrival.at.0);
+    }
+}

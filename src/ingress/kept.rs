@@ -1,0 +1,119 @@
+//! Keeping a request: its events in the journal, or its unreadable body as a dead letter.
+//! Holds: R1 (a [`Kept`] exists only after the journal or the dead-letter store has synced), R7 (the body's bytes are
+//! handed on as they are).
+
+use crate::dead_letter::{DeadLetters, LetterId, Quarantined, StoreError};
+use crate::envelope::Envelope;
+use crate::journal::{AppendError, Appended, Dedupe, Journal, Record};
+use crate::source::DEDUPE;
+use crate::time::UnixMs;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// The proof that everything a request carried is on disk; the only way to a 2xx.
+pub(super) struct Kept(What);
+
+/// What is on disk.
+pub(super) enum What {
+    /// Events, and which of them were there already.
+    Events(Vec<(Envelope, Appended)>),
+    /// The body as a dead letter.
+    Letter(LetterId),
+}
+
+impl Kept {
+    /// Appends all events or none. Each is recognised again within `window`; zero turns that off.
+    ///
+    /// # Errors
+    /// [`AppendError`]
+    pub(super) async fn events(
+        journal: &Journal,
+        events: Vec<Envelope>,
+        arrival: UnixMs,
+        window: Duration,
+    ) -> Result<Kept, AppendError> {
+        let records = events.iter().map(|event| record(event, arrival, window)).collect();
+        let appended = journal.append(records).await?;
+        Ok(Kept(What::Events(events.into_iter().zip(appended).collect())))
+    }
+
+    /// Keeps a body that could not be read.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(super) async fn letter(
+        dead_letters: &DeadLetters,
+        body: Quarantined<'_>,
+    ) -> Result<Kept, StoreError> {
+        dead_letters.quarantine(body).await.map(|letter| Kept(What::Letter(letter)))
+    }
+
+    pub(super) fn what(&self) -> &What {
+        &self.0
+    }
+}
+
+fn record(event: &Envelope, arrival: UnixMs, window: Duration) -> Record {
+    let dedupe = (!window.is_zero() && may_recur(event)).then(|| Dedupe { key: identity(event), window });
+    Record { head: event.encode_head(), body: event.data.bytes().clone(), arrival, dedupe }
+}
+
+/// Events that mark themselves as having no identity of their own (presence, for one) are never duplicates.
+fn may_recur(event: &Envelope) -> bool {
+    event.extensions.get(DEDUPE).is_none_or(|mark| mark.as_text() != "none")
+}
+
+/// CloudEvents 1.0, section 3.1.1: `source` and `id` together identify an event. Neither contains a zero byte.
+fn identity(event: &Envelope) -> [u8; 16] {
+    let digest =
+        Sha256::new().chain_update(&event.source).chain_update([0]).chain_update(&event.id).finalize();
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::envelope::{Attribute, Data};
+    use bytes::Bytes;
+
+    pub(in crate::ingress) fn event(source: &str, id: &str) -> Envelope {
+        Envelope {
+            id: id.into(),
+            source: source.into(),
+            event_type: "test".into(),
+            subject: None,
+            time: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: Default::default(),
+            data: Data::Binary(Bytes::from_static(b"body")),
+        }
+    }
+
+    /// For tests of answers: what a journal would have said.
+    pub(in crate::ingress) fn kept(what: What) -> Kept {
+        Kept(what)
+    }
+
+    #[test]
+    fn source_and_id_together_are_the_identity() {
+        let identities =
+            [("a", "b"), ("ab", ""), ("", "ab"), ("b", "a")].map(|(source, id)| identity(&event(source, id)));
+        for (index, left) in identities.iter().enumerate() {
+            assert!(identities[index + 1..].iter().all(|right| left != right));
+        }
+        assert_eq!(identity(&event("a", "b")), identities[0]);
+    }
+
+    #[test]
+    fn an_event_that_says_so_or_a_window_of_zero_has_no_identity() {
+        let mut presence = event("a", "b");
+        presence.extensions.insert(DEDUPE.into(), Attribute::from("none"));
+        assert!(!may_recur(&presence));
+        presence.extensions.insert(DEDUPE.into(), Attribute::from("id"));
+        assert!(may_recur(&presence));
+        assert!(may_recur(&event("a", "b")));
+    }
+}

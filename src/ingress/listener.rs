@@ -1,0 +1,248 @@
+//! The accept loop and the life of one connection: HTTP/1.1, or HTTP/2 by prior knowledge.
+//! Holds: `connections_max`; a head is bounded in bytes, fields and time; no connection outlives its phase; stopping
+//! resets nobody: whoever has connected is served, whoever has sent a request gets its answer.
+//! Absent on purpose: `Upgrade: h2c` (RFC 9113 dropped it; some senders offer it and are content with HTTP/1.1).
+
+use super::Config;
+use super::handler::Handler;
+use super::stream::Stream;
+use crate::config::Period;
+use crate::shutdown::{Phase, Shutdown};
+use crate::telemetry::metrics::ingress::ListenerMeter;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+/// The most bytes of a request's head, names and values together.
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
+/// Up to so many header fields HTTP/1.1 heads are parsed without an allocation.
+const HEADERS_WITHOUT_ALLOCATION: u32 = 100;
+/// The most requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_MAX: Duration = Duration::from_secs(10);
+/// How long to wait before accepting again when the system has no more descriptors or memory.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// When stopping: for so long a connection that looks idle may still turn out to have sent a request.
+const LAST_CALL: Duration = Duration::from_millis(50);
+/// When stopping: how long an answer may take to be made and read, beyond the time its body may take.
+const DRAIN_EXTRA: Duration = Duration::from_secs(15);
+
+/// What the loop and its connections share.
+pub(super) struct Listener {
+    handler: Arc<Handler>,
+    builder: auto::Builder<PhaseExecutor>,
+    connections: Arc<Semaphore>,
+    meter: Arc<ListenerMeter>,
+    shutdown: Shutdown,
+    opening_max: Duration,
+    drain_max: Duration,
+}
+
+/// Runs the library's own tasks (one a request on HTTP/2) where the phase knows them.
+#[derive(Clone)]
+struct PhaseExecutor(Shutdown);
+
+impl<F> Executor<F> for PhaseExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        drop(self.0.spawn(Phase::Ingress, task));
+    }
+}
+
+impl Listener {
+    pub(super) fn new(
+        config: &Config,
+        handler: Handler,
+        meter: Arc<ListenerMeter>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let connections_max = (config.connections_max as usize).clamp(1, Semaphore::MAX_PERMITS);
+        Listener {
+            handler: Arc::new(handler),
+            builder: builder(config, shutdown),
+            connections: Arc::new(Semaphore::new(connections_max)),
+            meter,
+            shutdown: shutdown.clone(),
+            opening_max: bounded(config.header_timeout),
+            drain_max: bounded(config.header_timeout) + bounded(config.body_timeout) + DRAIN_EXTRA,
+        }
+    }
+
+    /// Accepts until the phase stops.
+    pub(super) async fn run(self: Arc<Self>, socket: TcpListener) {
+        let stop = self.shutdown.token(Phase::Ingress).clone();
+        let mut pause = ACCEPT_PAUSE_MIN;
+        loop {
+            let accepted = tokio::select! { biased;
+                () = stop.cancelled() => break,
+                accepted = self.accept(&socket) => accepted,
+            };
+            match accepted {
+                Ok((tcp, permit)) => {
+                    pause = ACCEPT_PAUSE_MIN;
+                    self.serve(tcp, permit);
+                }
+                Err(error) if concerns_one_connection(&error) => {
+                    debug!(%error, "a connection ended before it was accepted");
+                }
+                Err(error) => {
+                    if pause == ACCEPT_PAUSE_MIN {
+                        warn!(%error, "the ingress cannot accept connections; retrying");
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+        match self.serve_the_backlog(socket) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => debug!(%error, "connections that waited may have been reset"),
+        }
+    }
+
+    /// The permit comes first: beyond `connections_max`, connections wait in the system's backlog.
+    async fn accept(&self, socket: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await.expect("never closed");
+        let (tcp, _sender) = socket.accept().await?;
+        Ok((tcp, permit))
+    }
+
+    /// Closing a listening socket resets every connection that it has not handed out, so hand them out first, as many
+    /// as may be open.
+    fn serve_the_backlog(self: &Arc<Self>, socket: TcpListener) -> io::Result<()> {
+        let socket = socket.into_std()?;
+        while let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            let (tcp, _sender) = socket.accept()?;
+            tcp.set_nonblocking(true)?;
+            self.serve(TcpStream::from_std(tcp)?, permit);
+        }
+        Ok(())
+    }
+
+    fn serve(self: &Arc<Self>, tcp: TcpStream, permit: OwnedSemaphorePermit) {
+        let listener = Arc::clone(self);
+        drop(self.shutdown.spawn(Phase::Ingress, async move {
+            let _permit = permit;
+            let _open = listener.meter.connection_opened();
+            if let Err(error) = tcp.set_nodelay(true) {
+                debug!(%error, "answers may be delayed");
+            }
+            listener.converse(Stream::new(tcp, listener.opening_max)).await;
+        }));
+    }
+
+    async fn converse(&self, stream: Stream) {
+        let service = service_fn(|request| {
+            let handler = Arc::clone(&self.handler);
+            async move { Ok::<_, Infallible>(handler.answer(request).await) }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let stop = self.shutdown.token(Phase::Ingress);
+        let ended = tokio::select! { biased;
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => match timeout(LAST_CALL, connection.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_elapsed) => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(self.drain_max, connection).await.unwrap_or(Ok(()))
+                }
+            },
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+fn builder(config: &Config, shutdown: &Shutdown) -> auto::Builder<PhaseExecutor> {
+    let mut builder = auto::Builder::new(PhaseExecutor(shutdown.clone()));
+    let mut http1 = builder.http1();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounded(config.header_timeout))
+        .max_buf_size(HEAD_BYTES_MAX as usize)
+        .half_close(true);
+    if config.headers_max != HEADERS_WITHOUT_ALLOCATION {
+        http1.max_headers(config.headers_max as usize);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_MAX);
+    builder
+}
+
+/// The HTTP library adds time-outs to the present, which overflows for absurd ones; a year is as good as for ever.
+fn bounded(period: Period) -> Duration {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    period.get().min(YEAR)
+}
+
+/// Such errors come from the network and say nothing about the next connection (accept(2)).
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_one_connection_are_passed_over_without_a_pause() {
+        const ECONNABORTED: i32 = 103;
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        const ENOBUFS: i32 = 105;
+        for (errno, one_connection) in
+            [(ECONNABORTED, true), (EMFILE, false), (ENFILE, false), (ENOBUFS, false)]
+        {
+            assert_eq!(
+                concerns_one_connection(&io::Error::from_raw_os_error(errno)),
+                one_connection,
+                "{errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_absurd_period_stays_a_time() {
+        let absurd = Period::secs(u64::MAX);
+        assert!(std::time::Instant::now().checked_add(bounded(absurd)).is_some());
+        assert_eq!(bounded(Period::secs(10)), Duration::from_secs(10));
+    }
+}

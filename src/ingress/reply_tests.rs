@@ -1,0 +1,90 @@
+//! The table of answers: each problem's status, type and headers, and the forms of the 2xx.
+
+use super::super::kept::tests::{event, kept};
+use super::*;
+use crate::dead_letter::LetterId;
+use http_body_util::BodyExt;
+
+async fn text(response: Response) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn every_problem_has_its_status_its_type_and_its_headers() {
+    let wait = Duration::from_millis(1500);
+    for (problem, status, name, header) in [
+        (Problem::NotFound, 404, "not-found", None),
+        (
+            Problem::MethodNotAllowed(&[Method::POST, Method::PUT]),
+            405,
+            "method-not-allowed",
+            Some(("allow", "POST, PUT")),
+        ),
+        (Problem::HeadTooLarge, 431, "head-too-large", None),
+        (Problem::RateLimited(wait), 429, "rate-limited", Some(("retry-after", "2"))),
+        (Problem::Busy, 503, "busy", Some(("retry-after", "1"))),
+        (Problem::BodyTimeout, 408, "body-timeout", None),
+        (Problem::BodyTooLarge, 413, "body-too-large", None),
+        (Problem::BodyIncomplete, 400, "body-incomplete", None),
+        (Problem::BrokenCoding, 400, "broken-coding", None),
+        (Problem::UnknownCoding, 415, "unknown-coding", None),
+        (Problem::Unauthorized, 401, "unauthorized", Some(("www-authenticate", "Webhook"))),
+        (Problem::Unreadable(Unreadable::MediaType), 415, "unsupported-media-type", None),
+        (Problem::Unreadable(Unreadable::NotJson), 400, "unreadable", None),
+        (Problem::NoEvent, 400, "no-event", None),
+        (Problem::EventTooLarge, 413, "event-too-large", None),
+        (Problem::StorageUnavailable, 503, "storage-unavailable", Some(("retry-after", "30"))),
+    ] {
+        let response = refused(&problem);
+        assert_eq!(response.status(), status, "{problem:?}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{problem:?}");
+        if let Some((header, value)) = header {
+            assert_eq!(response.headers()[header], value, "{problem:?}");
+        }
+        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["type"], format!("urn:hookbus:problem:{name}"));
+        assert_eq!(body["status"], status);
+        assert!(!body["title"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_wait_is_rounded_up_to_whole_seconds_and_never_none() {
+    for (wait_ms, secs) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (u64::MAX, u64::MAX / 1000 + 1)] {
+        assert_eq!(whole_secs(Duration::from_millis(wait_ms)), secs, "{wait_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_speaks_the_senders_dialect() {
+    let new = || (event("s", "one \"quoted\""), Appended::Stored);
+    let known = || (event("s", "two"), Appended::Duplicate);
+    let letter = LetterId("letter-1".into());
+    for (sentence, what, dialect, expected) in [
+        ("value true", What::Events(vec![new()]), source::Answer::ValueTrue, r#"{"value":true}"#),
+        (
+            "one identity, escaped",
+            What::Events(vec![new()]),
+            source::Answer::Identities,
+            r#"{"id":"one \"quoted\"","duplicate":false}"#,
+        ),
+        (
+            "several are a list",
+            What::Events(vec![known(), known()]),
+            source::Answer::Identities,
+            r#"[{"id":"two","duplicate":true},{"id":"two","duplicate":true}]"#,
+        ),
+        (
+            "a quarantine is named by its letter",
+            What::Letter(letter.clone()),
+            source::Answer::Identities,
+            r#"{"id":"letter-1","duplicate":false}"#,
+        ),
+        ("or not named at all", What::Letter(letter), source::Answer::ValueTrue, r#"{"value":true}"#),
+    ] {
+        let response = accepted(&kept(what), dialect);
+        assert_eq!(response.status(), 200, "{sentence}");
+        assert_eq!(response.headers()["content-type"], "application/json", "{sentence}");
+        assert_eq!(text(response).await, expected, "{sentence}");
+    }
+}
