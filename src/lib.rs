@@ -16,3 +16,4 @@ pub mod router;
 pub mod dispatch;
 pub mod sink;
 pub mod dead_letter;
+pub mod admin;

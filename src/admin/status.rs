@@ -1,0 +1,107 @@
+//! What the daemon says about itself: alive, ready, its metrics, and everything at once.
+//! Holds: readiness is about taking events in; no sink's trouble makes the process unready (R5).
+
+use super::problem::Problem;
+use super::{Desk, SourceSummary};
+use crate::dead_letter::Totals;
+use crate::dispatch::LaneStatus;
+use crate::journal::{self, Health};
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Everything `hookbus status` shows.
+#[derive(Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    uptime_seconds: u64,
+    ready: bool,
+    not_ready_because: Option<&'static str>,
+    journal: journal::Status,
+    lanes: Vec<LaneStatus>,
+    dead_letters: Totals,
+    sources: Vec<SourceSummary>,
+}
+
+/// 200 for as long as the process can answer at all.
+pub(super) async fn livez() -> &'static str {
+    "alive\n"
+}
+
+/// 200 while events are taken; 503 with the reason otherwise.
+pub(super) async fn readyz(State(desk): State<Arc<Desk>>) -> Result<&'static str, Problem> {
+    match obstacle(&desk) {
+        None => Ok("ready\n"),
+        Some(reason) => Err(Problem::not_ready(reason)),
+    }
+}
+
+fn obstacle(desk: &Desk) -> Option<&'static str> {
+    let accepting = desk.parts.accepting.load(Ordering::Acquire);
+    what_hinders(accepting, *desk.parts.journal.health().borrow())
+}
+
+fn what_hinders(accepting: bool, journal: Health) -> Option<&'static str> {
+    match journal {
+        Health::Failed => Some("a write or sync of the journal failed; restart to recover it"),
+        Health::Closed => Some("the journal is closed"),
+        Health::Ready | Health::Full if !accepting => {
+            Some("the ingress is not accepting: starting or stopping")
+        }
+        Health::Full => Some("the journal is full; let the sinks catch up or raise journal.disk_max"),
+        Health::Ready => None,
+    }
+}
+
+/// The Prometheus text format, version 0.0.4.
+pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], desk.parts.metrics.render())
+}
+
+/// Everything at once.
+pub(super) async fn status(State(desk): State<Arc<Desk>>) -> Json<Status> {
+    let not_ready_because = obstacle(&desk);
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: desk.started.elapsed().as_secs(),
+        ready: not_ready_because.is_none(),
+        not_ready_because,
+        journal: desk.parts.journal.status(),
+        lanes: desk.parts.lanes.status(),
+        dead_letters: desk.parts.dead_letters.totals(),
+        sources: desk.parts.sources.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_taken_only_by_an_open_door_and_a_healthy_journal() {
+        for (sentence, accepting, journal, hindered_by) in [
+            ("all is well", true, Health::Ready, None),
+            ("stopping", false, Health::Ready, Some("not accepting")),
+            ("no room", true, Health::Full, Some("full")),
+            ("a failed sync (R6)", true, Health::Failed, Some("restart")),
+            (
+                "a failed sync explains more than the stop that follows it",
+                false,
+                Health::Failed,
+                Some("restart"),
+            ),
+            ("closed", true, Health::Closed, Some("closed")),
+        ] {
+            let reason = what_hinders(accepting, journal);
+            assert_eq!(reason.is_some(), hindered_by.is_some(), "{sentence}");
+            assert!(
+                reason.unwrap_or_default().contains(hindered_by.unwrap_or_default()),
+                "{sentence}: {reason:?}"
+            );
+        }
+    }
+}
