@@ -9,6 +9,7 @@ pub mod config;
 pub mod shutdown;
 pub mod envelope;
 pub mod telemetry;
+
 pub mod source;
 pub mod ingress;
 pub mod journal;
@@ -16,4 +17,7 @@ pub mod router;
 pub mod dispatch;
 pub mod sink;
 pub mod dead_letter;
+
 pub mod admin;
+pub mod app;
+pub mod cli;

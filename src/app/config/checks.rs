@@ -1,0 +1,165 @@
+//! What no part can check by itself: names that lead nowhere, addresses that collide, limits that exclude each other.
+//! Holds: a check whose parts could not be read is left out; a part's own error is enough.
+
+use super::{Config, Parts};
+use crate::config::{ByteSize, ConfigError, Period, Section, nearest};
+use crate::ingress::open_to_everybody;
+use crate::router::Route;
+use std::net::SocketAddr;
+
+/// The journal makes its segments smaller than configured where fewer than these fit into its budget.
+const SEGMENTS_IN_BUDGET: u64 = 4;
+/// The bounds to which the journal would otherwise bring the size of its segments without a word.
+const SEGMENT_MIN: ByteSize = ByteSize::kib(16);
+const SEGMENT_MAX: ByteSize = ByteSize::gib(1);
+
+/// Every contradiction between parts, and every limit of zero.
+pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
+    let mut findings = Findings { root, found: Vec::new() };
+    let sinks = root.child("sinks").keys();
+    if let Some(general) = &parts.general {
+        findings.add_if(general.data_dir.as_os_str().is_empty(), "data_dir", "must not be empty");
+        routes(&general.routes, &root.child("sources").keys(), &sinks, &mut findings);
+    }
+    for (name, sink) in parts.sinks.iter().flatten() {
+        if let Some(other) = &sink.common.dead_letter {
+            findings.check_name(&format!("sinks.{name}.dead_letter"), other.as_str(), &sinks, "sink");
+        }
+    }
+    addresses(parts, &mut findings);
+    limits(parts, &mut findings);
+    findings.found
+}
+
+/// What is allowed but probably not meant.
+pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[String]) -> Vec<ConfigError> {
+    let mut findings = Findings { root, found: Vec::new() };
+    // URLs and headers may hold a credential and so are never printed, but most hold none.
+    let is_mostly_open = |key: &&String| key.ends_with(".url") || key.contains(".headers.");
+    for key in literal_secrets.iter().filter(|key| !is_mostly_open(key)) {
+        let problem =
+            "is a secret written out; { env = \"NAME\" } or { file = \"/path\" } keeps it out of this file";
+        findings.add_if(true, key, problem);
+    }
+    for name in open_to_everybody(config.ingress.listen, &config.sources) {
+        let problem = "takes posts from anybody who reaches ingress.listen; set path_secret or the dialect's own credential";
+        findings.add_if(true, &format!("sources.{name}"), problem);
+    }
+    for name in config.sources.keys() {
+        let is_taken =
+            config.routes.iter().any(|route| route.from.as_ref().is_none_or(|from| from.contains(name)));
+        let problem = "no route takes its events; they go to no sink";
+        findings.add_if(!config.routes.is_empty() && !is_taken, &format!("sources.{name}"), problem);
+    }
+    for name in config.sinks.keys() {
+        let is_reached = config.routes.iter().any(|route| route.to.contains(name));
+        let is_dead_letter = config.sinks.values().any(|sink| sink.common.dead_letter.as_ref() == Some(name));
+        let is_idle = !config.routes.is_empty() && !is_reached && !is_dead_letter;
+        findings.add_if(is_idle, &format!("sinks.{name}"), "no route leads here; it gets no event");
+    }
+    findings.add_if(config.sources.is_empty(), "sources", "there are none; every post is answered 404");
+    findings.add_if(
+        config.sinks.is_empty(),
+        "sinks",
+        "there are none; events are kept for journal.retention and go nowhere",
+    );
+    findings.found
+}
+
+struct Findings<'a> {
+    root: &'a Section,
+    found: Vec<ConfigError>,
+}
+
+impl Findings<'_> {
+    fn add_if(&mut self, is_wrong: bool, key: &str, problem: &str) {
+        if is_wrong {
+            self.found.push(self.root.error(key, problem));
+        }
+    }
+
+    fn check_name(&mut self, key: &str, name: &str, known: &[String], kind: &str) {
+        if known.iter().any(|other| other == name) {
+            return;
+        }
+        let problem = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("there is no such {kind}; did you mean `{near}`?"),
+            None if known.is_empty() => format!("there is no {kind} at all"),
+            None => format!("there is no such {kind}; known: {}", known.join(", ")),
+        };
+        self.found.push(self.root.error(key, problem));
+    }
+}
+
+fn routes(routes: &[Route], sources: &[String], sinks: &[String], findings: &mut Findings<'_>) {
+    for (index, route) in routes.iter().enumerate() {
+        let key = |key: &str| format!("routes.{index}.{key}");
+        for (place, source) in route.from.iter().flatten().enumerate() {
+            findings.check_name(&key(&format!("from.{place}")), source.as_str(), sources, "source");
+        }
+        for (place, sink) in route.to.iter().enumerate() {
+            findings.check_name(&key(&format!("to.{place}")), sink.as_str(), sinks, "sink");
+        }
+        findings.add_if(route.to.is_empty(), &key("to"), "expected at least one sink");
+        let is_empty_list = |names: Option<usize>| names == Some(0);
+        let all = "an empty list takes nothing; leave the key out to take all";
+        findings.add_if(is_empty_list(route.from.as_ref().map(Vec::len)), &key("from"), all);
+        findings.add_if(is_empty_list(route.types.as_ref().map(Vec::len)), &key("types"), all);
+    }
+}
+
+fn addresses(parts: &Parts, findings: &mut Findings<'_>) {
+    let Some(admin) = &parts.admin else { return };
+    findings.add_if(
+        admin.token.is_none() && !admin.listen.ip().is_loopback(),
+        "admin.token",
+        "is required because admin.listen is not on loopback",
+    );
+    let collides = parts.ingress.as_ref().is_some_and(|ingress| overlap(ingress.listen, admin.listen));
+    findings.add_if(collides, "admin.listen", "is the address of ingress.listen; the two need their own");
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+fn limits(parts: &Parts, findings: &mut Findings<'_>) {
+    let none = ByteSize::bytes(0);
+    let never = Period::millis(0);
+    let more = "must be more than nothing";
+    if let Some(ingress) = &parts.ingress {
+        findings.add_if(ingress.body_max == none, "ingress.body_max", more);
+        findings.add_if(ingress.inflate_ratio_max == 0, "ingress.inflate_ratio_max", more);
+        findings.add_if(ingress.headers_max == 0, "ingress.headers_max", more);
+        findings.add_if(ingress.header_timeout == never, "ingress.header_timeout", more);
+        findings.add_if(ingress.body_timeout == never, "ingress.body_timeout", more);
+        findings.add_if(ingress.requests_max == 0, "ingress.requests_max", more);
+        findings.add_if(ingress.connections_max == 0, "ingress.connections_max", more);
+    }
+    if let Some(dead_letters) = &parts.dead_letters {
+        findings.add_if(dead_letters.disk_max == none, "dead_letters.disk_max", more);
+    }
+    let Some(journal) = &parts.journal else { return };
+    let is_no_segment = journal.segment < SEGMENT_MIN || journal.segment > SEGMENT_MAX;
+    findings.add_if(is_no_segment, "journal.segment", "expected 16KiB to 1GiB");
+    findings.add_if(journal.dedupe_max == 0, "journal.dedupe_max", more);
+    findings.add_if(journal.recent_max == none, "journal.recent_max", more);
+    findings.add_if(journal.waiting_max == 0, "journal.waiting_max", more);
+    findings.add_if(
+        journal.disk_max.get() / SEGMENTS_IN_BUDGET < journal.segment.get(),
+        "journal.disk_max",
+        "must be at least four times journal.segment",
+    );
+    // An event is its body and its attributes; half a segment leaves room for both many times over.
+    let fits = |body: ByteSize| body.get() <= journal.segment.get() / 2;
+    let too_large = "must be at most half of journal.segment";
+    let ingress_fits = parts.ingress.as_ref().is_none_or(|ingress| fits(ingress.body_max));
+    findings.add_if(!is_no_segment && !ingress_fits, "ingress.body_max", too_large);
+    for (name, source) in parts.sources.iter().flatten() {
+        let Some(body_max) = source.config.body_max else { continue };
+        let key = format!("sources.{name}.body_max");
+        findings.add_if(body_max == none, &key, more);
+        findings.add_if(!is_no_segment && !fits(body_max), &key, too_large);
+    }
+}

@@ -1,0 +1,247 @@
+//! The one place that knows every part: builds them in the order of the data, runs them, stops them in phases.
+//! Holds: the ingress listens only when everything behind it stands; it is the first to stop.
+
+pub mod config;
+mod operations;
+
+use crate::admin::{Admin, SourceSummary};
+use crate::dead_letter::{DeadLetters, StoreError};
+use crate::dispatch::{self, Dispatcher, LaneParts};
+use crate::ingress::{self, Ingress};
+use crate::journal::{CursorSpec, Health, Journal, OpenError, RealDisk};
+use crate::router::Router;
+use crate::shutdown::{Phase, Shutdown};
+use crate::sink::{self, ConfiguredSink, OnBacklogFull};
+use crate::source::Sources;
+use crate::telemetry::logging::LogLevel;
+use crate::telemetry::prometheus;
+use crate::{admin, journal};
+use config::Config;
+use operations::Readmission;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// After the journal has failed, how long the lanes may go on with what is durable before the process ends.
+const DRAIN_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How often the lanes are asked whether they have drained, after the journal has failed.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal could not be opened.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// The dead-letter store could not be opened.
+    #[error(transparent)]
+    DeadLetters(#[from] StoreError),
+    /// A sink could not be made.
+    #[error(transparent)]
+    Sink(#[from] sink::BuildError),
+    /// The public address is not to be had.
+    #[error(transparent)]
+    Ingress(#[from] ingress::BindError),
+    /// The operators' address is not to be had.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+}
+
+/// Why the daemon ended by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RunError {
+    /// A write or a sync failed (R6): only a new start, which recovers the journal, may accept events again.
+    #[error("the journal failed; check the disk and start again: what was accepted is kept")]
+    JournalFailed,
+}
+
+/// The running daemon.
+pub struct App {
+    ingress: Ingress,
+    admin: Admin,
+    dispatcher: Dispatcher,
+    journal: Journal,
+    dead_letters: DeadLetters,
+    accepting: Arc<AtomicBool>,
+    shutdown: Shutdown,
+    grace: Duration,
+}
+
+impl App {
+    /// Builds every part and starts it.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was started before the error is stopped again.
+    pub async fn start(config: Config, log_level: LogLevel) -> Result<App, StartError> {
+        let shutdown = Shutdown::new();
+        let started = Self::build(config, log_level, &shutdown).await;
+        if started.is_err() {
+            for phase in [Phase::Ingress, Phase::Lanes, Phase::Storage, Phase::Admin] {
+                shutdown.stop(phase).await;
+            }
+        }
+        started
+    }
+
+    async fn build(config: Config, log_level: LogLevel, shutdown: &Shutdown) -> Result<App, StartError> {
+        let metrics = prometheus::install(shutdown);
+        let grace = config.shutdown.grace.get();
+        let router = Router::new(config.routes);
+        let accepting = Arc::new(AtomicBool::new(false));
+
+        let journal = open_journal(&config.journal, &config.data_dir, &config.sinks)?;
+        let dead_letters = DeadLetters::open(&config.dead_letters, &config.data_dir, shutdown)?;
+        let lanes = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
+        let shared = dispatch::Parts {
+            journal: journal.clone(),
+            dead_letters: dead_letters.clone(),
+            router: Arc::new(router.clone()),
+            grace,
+        };
+        let dispatcher = Dispatcher::start(lanes, &shared, shutdown);
+        let admin_parts = admin::Parts {
+            journal: journal.clone(),
+            lanes: Arc::new(dispatcher.clone()),
+            dead_letters: dead_letters.clone(),
+            sources: summaries(&config.sources),
+            readmit: Arc::new(Readmission { sources: config.sources.clone(), journal: journal.clone() }),
+            accepting: Arc::clone(&accepting),
+            metrics,
+            log_level,
+            encode: sink::structured,
+        };
+        let admin = Admin::start(config.admin, admin_parts, shutdown).await?;
+        let ingress_parts = ingress::Parts {
+            sources: config.sources,
+            journal: journal.clone(),
+            dead_letters: dead_letters.clone(),
+            router,
+        };
+        let ingress = Ingress::start(config.ingress, ingress_parts, shutdown).await?;
+        accepting.store(true, Ordering::Release);
+        Ok(App {
+            ingress,
+            admin,
+            dispatcher,
+            journal,
+            dead_letters,
+            accepting,
+            shutdown: shutdown.clone(),
+            grace,
+        })
+    }
+
+    /// Where senders post to.
+    #[must_use]
+    pub fn ingress_address(&self) -> SocketAddr {
+        self.ingress.address
+    }
+
+    /// Where operators look.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// Runs until `stop` resolves or the journal fails, then stops in phases.
+    ///
+    /// # Errors
+    /// [`RunError`] where the daemon ended by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let failed = tokio::select! {
+            () = stop => false,
+            () = journal_failure(&self.journal) => true,
+        };
+        if failed {
+            tracing::error!(
+                "the journal failed: nothing more is accepted; the sinks get what is durable, then the process ends"
+            );
+            self.drain(DRAIN_AFTER_FAILURE).await;
+        }
+        self.stop().await;
+        if failed { Err(RunError::JournalFailed) } else { Ok(()) }
+    }
+
+    async fn drain(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.dispatcher.status().iter().any(|lane| lane.lag.events > 0) && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.accepting.store(false, Ordering::Release);
+        tracing::info!(grace_seconds = self.grace.as_secs(), "stopping: requests in hand are answered first");
+        if timeout(self.grace, self.shutdown.stop(Phase::Ingress)).await.is_err() {
+            tracing::warn!("some connections did not end within the grace");
+        }
+        let lanes_deadline = Instant::now() + self.grace + self.grace / 2;
+        if timeout_at(lanes_deadline, self.shutdown.stop(Phase::Lanes)).await.is_err() {
+            tracing::warn!("some lanes did not end within the grace; their events wait in the journal");
+        }
+        self.dead_letters.close().await;
+        self.journal.close().await;
+        self.shutdown.stop(Phase::Storage).await;
+        self.shutdown.stop(Phase::Admin).await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn journal_failure(journal: &Journal) {
+    let mut health = journal.health();
+    if health.wait_for(|health| *health == Health::Failed).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+type Sinks = std::collections::BTreeMap<crate::envelope::SinkName, ConfiguredSink>;
+
+fn open_journal(
+    config: &journal::Config,
+    data_dir: &std::path::Path,
+    sinks: &Sinks,
+) -> Result<Journal, OpenError> {
+    let cursors: Vec<CursorSpec> = sinks
+        .values()
+        .map(|sink| CursorSpec {
+            name: sink.name.as_str().to_owned(),
+            sheddable: match sink.common.on_backlog_full {
+                OnBacklogFull::ShedOldest => true,
+                OnBacklogFull::Refuse => false,
+            },
+        })
+        .collect();
+    Journal::open(config, &data_dir.join("journal"), Arc::new(RealDisk), &cursors)
+}
+
+fn build_lanes<'a>(
+    sinks: impl Iterator<Item = &'a ConfiguredSink>,
+    data_dir: &std::path::Path,
+    shutdown: &Shutdown,
+) -> Result<Vec<LaneParts>, sink::BuildError> {
+    sinks
+        .map(|configured| {
+            Ok(LaneParts {
+                name: configured.name.clone(),
+                kind: configured.type_name,
+                config: configured.common.clone(),
+                sink: configured.build(data_dir, shutdown)?,
+            })
+        })
+        .collect()
+}
+
+fn summaries(sources: &Sources) -> Vec<SourceSummary> {
+    sources
+        .values()
+        .map(|source| SourceSummary {
+            name: source.name.clone(),
+            kind: source.type_name,
+            path: source.masked_path(),
+            authenticated: !source.is_unauthenticated(),
+        })
+        .collect()
+}

@@ -1,0 +1,149 @@
+//! Where the running daemon answers, operators and senders: from the configuration that `run` reads, or the arguments.
+
+use super::CliError;
+use crate::app::config::{Config, Loaded, process_environment};
+use crate::config::{Layers, OneOrMany, Secret};
+use crate::envelope::SourceName;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// How a live command finds the admin listener.
+#[derive(clap::Args, Debug, Default)]
+pub(super) struct AdminArguments {
+    /// The admin listener's URL; without it: admin.listen of the configuration
+    #[arg(long = "admin", value_name = "URL")]
+    url: Option<String>,
+    /// The environment variable that holds the admin token; without it: admin.token of the configuration
+    #[arg(long, value_name = "NAME")]
+    token_env: Option<String>,
+}
+
+/// A listener to talk to.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// `http://127.0.0.1:8081`
+    pub(super) url: String,
+    /// The bearer token.
+    pub(super) token: Option<Secret>,
+}
+
+/// Reads the configuration exactly as `run` does.
+pub(super) fn load(file: Option<&Path>) -> Result<Loaded, CliError> {
+    Ok(Config::load(file, &process_environment())?)
+}
+
+impl AdminArguments {
+    /// The listener these arguments and the configuration name. The configuration is read only for what the arguments
+    /// leave open, so that another machine's daemon can be asked without its configuration.
+    pub(super) fn target(&self, file: Option<&Path>) -> Result<Target, CliError> {
+        let token = self.token_env.as_deref().map(token_from).transpose()?;
+        match &self.url {
+            // The configuration's token is not sent to an address that the configuration does not name.
+            Some(url) => Ok(Target { url: url.trim_end_matches('/').to_owned(), token }),
+            None => {
+                let admin = load(file)?.config.admin;
+                Ok(Target {
+                    url: format!("http://{}", reachable(admin.listen)),
+                    token: token.or(admin.token),
+                })
+            }
+        }
+    }
+}
+
+fn token_from(name: &str) -> Result<Secret, CliError> {
+    match std::env::var(name) {
+        Ok(token) if !token.is_empty() => Ok(Secret::literal(&token)),
+        _ => Err(CliError::Usage(format!("--token-env: the environment variable {name} is not set"))),
+    }
+}
+
+/// An address that means "all of this machine's" is reached on loopback.
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// How a sender reaches one source of the running daemon.
+pub(super) struct Way {
+    /// The ingress: `http://127.0.0.1:8080`
+    pub(super) base: String,
+    /// The source.
+    pub(super) source: String,
+    /// Its dialect.
+    pub(super) dialect: &'static str,
+    /// The last path segment, where the source has one.
+    pub(super) path_secret: Option<Secret>,
+    /// Headers that prove who sends.
+    pub(super) headers: Vec<(String, Secret)>,
+    /// The instance whose events the source takes.
+    pub(super) instance: Option<String>,
+}
+
+/// What `send` must know of a dialect's own keys; other keys are the dialect's business.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct DialectKeys {
+    token: Option<OneOrMany<Secret>>,
+    token_header: Option<String>,
+    instance: Option<String>,
+}
+
+/// The header that carries the token where the configuration does not name another.
+const TOKEN_HEADER: &str = "z-api-token";
+
+/// The way to the source of that name, as configured.
+pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError> {
+    let Loaded { config, file, .. } = load(file)?;
+    let Some(configured) = config.sources.values().find(|configured| configured.name.as_str() == source)
+    else {
+        let known: Vec<&str> = config.sources.keys().map(SourceName::as_str).collect();
+        let (source, known) = (super::human::harmless(source), known.join(", "));
+        return Err(CliError::Usage(format!("there is no source {source}; configured: {known}")));
+    };
+    // A dialect keeps its secrets to itself; its section is read once more.
+    let layers = Layers::load(None, file.as_deref(), &process_environment())?;
+    let keys: DialectKeys =
+        layers.root().child("sources").child(source).child(configured.type_name).extract()?;
+    let token_header = keys.token_header.unwrap_or_else(|| TOKEN_HEADER.to_owned());
+    let token = keys.token.and_then(|tokens| tokens.iter().next().cloned());
+    Ok(Way {
+        base: format!("http://{}", reachable(config.ingress.listen)),
+        source: source.to_owned(),
+        dialect: configured.type_name,
+        path_secret: configured
+            .config
+            .path_secret
+            .as_ref()
+            .and_then(|secrets| secrets.iter().next().cloned()),
+        headers: token.into_iter().map(|token| (token_header.clone(), token)).collect(),
+        instance: keys.instance,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        for (listen, reached) in [
+            ("0.0.0.0:8081", "127.0.0.1:8081"),
+            ("[::]:8081", "[::1]:8081"),
+            ("10.1.2.3:8081", "10.1.2.3:8081"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), reached, "{listen}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_alone_name_another_machines_daemon() {
+        let arguments = AdminArguments { url: Some("http://bus.test:9/".to_owned()), token_env: None };
+        let target = arguments.target(Some(Path::new("/does/not/exist.toml"))).unwrap();
+        assert_eq!((target.url.as_str(), target.token), ("http://bus.test:9", None));
+    }
+}

@@ -1,0 +1,10 @@
+//! The thin binary: a TLS provider, then whatever the arguments say.
+//! Holds: the only place that ends the process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Fails only where a provider is installed already, and then there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    hookbus::cli::main(std::env::args_os())
+}
