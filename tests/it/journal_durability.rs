@@ -1,0 +1,163 @@
+//! R1 through the public seam: a disk whose syncs can be held shows that nobody is answered before one has covered him.
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hookbus::config::{ByteSize, Period};
+use hookbus::journal::{
+    AppendError, Appended, Config, CursorSpec, Dedupe, Disk, DiskFile, Journal, LockAttempt, RealDisk, Record,
+};
+use hookbus::time::UnixMs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Syncs of segments, held while the gate is shut.
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+    /// Syncs that have begun.
+    begun: watch::Sender<u32>,
+}
+
+impl Gate {
+    fn new() -> Arc<Gate> {
+        Arc::new(Gate { is_shut: Mutex::new(false), opened: Condvar::new(), begun: watch::Sender::new(0) })
+    }
+    fn shut(&self) {
+        *self.is_shut.lock().unwrap() = true;
+        self.begun.send_replace(0);
+    }
+    fn open(&self) {
+        *self.is_shut.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+    fn pass(&self) {
+        self.begun.send_modify(|begun| *begun += 1);
+        drop(self.opened.wait_while(self.is_shut.lock().unwrap(), |is_shut| *is_shut).unwrap());
+    }
+    async fn sync_begun(&self) {
+        self.begun.subscribe().wait_for(|begun| *begun > 0).await.unwrap();
+    }
+}
+
+struct GatedDisk(Arc<Gate>);
+struct GatedFile(Box<dyn DiskFile>, Arc<Gate>);
+
+impl Disk for GatedDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(directory)
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = RealDisk.create(path)?;
+        let is_segment = path.extension().is_some_and(|extension| extension == "new");
+        Ok(if is_segment { Box::new(GatedFile(file, Arc::clone(&self.0))) } else { file })
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(directory)
+    }
+    fn lock(&self, path: &Path, note: &str) -> io::Result<LockAttempt> {
+        RealDisk.lock(path, note)
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(into, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync_data()
+    }
+}
+
+fn open(gate: &Arc<Gate>, directory: &Path) -> Journal {
+    let config = Config {
+        segment: ByteSize::kib(256),
+        disk_max: ByteSize::mib(4),
+        retention: Period::hours(1),
+        ..Config::default()
+    };
+    let orders = CursorSpec { name: "orders".to_owned(), sheddable: false };
+    Journal::open(&config, directory, Arc::new(GatedDisk(Arc::clone(gate))), &[orders]).unwrap()
+}
+
+fn record(identity: u8) -> Record {
+    Record {
+        head: b"head ".to_vec(),
+        body: Bytes::from_static(b"body"),
+        arrival: UnixMs(1_700_000_000_000),
+        dedupe: Some(Dedupe { key: [identity; 16], window: Duration::from_secs(600) }),
+    }
+}
+
+fn append(calls: &mut JoinSet<Result<Vec<Appended>, AppendError>>, journal: &Journal, identity: u8) {
+    let journal = journal.clone();
+    calls.spawn(async move { journal.append(vec![record(identity)]).await });
+}
+
+#[tokio::test]
+async fn nobody_is_answered_and_nothing_is_delivered_before_the_sync_returns_duplicates_included() {
+    let (directory, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+    let journal = open(&gate, directory.path());
+    let mut feed = journal.feed("orders").unwrap();
+    journal.append(vec![record(0)]).await.unwrap();
+    feed.next(1, 1).await.unwrap();
+    gate.shut();
+    let mut calls = JoinSet::new();
+    append(&mut calls, &journal, 1);
+    gate.sync_begun().await;
+    append(&mut calls, &journal, 1);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert!(calls.try_join_next().is_none(), "R1: the sync has not returned");
+        assert!(feed.next(1, 1).now_or_never().is_none(), "R2: what is not durable is not given");
+    }
+    gate.open();
+    let answers: Vec<_> = calls.join_all().await.into_iter().flat_map(Result::unwrap).collect();
+    assert!(answers.contains(&Appended::Stored) && answers.contains(&Appended::Duplicate), "{answers:?}");
+    assert_eq!(feed.next(1, 1).await.unwrap()[0].payload, "head body");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn all_who_come_while_a_sync_runs_share_the_next_one() {
+    let (directory, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+    let journal = open(&gate, directory.path());
+    journal.append(vec![record(0)]).await.unwrap();
+    gate.shut();
+    let mut calls = JoinSet::new();
+    append(&mut calls, &journal, 1);
+    gate.sync_begun().await;
+    for identity in 2..=200 {
+        append(&mut calls, &journal, identity);
+    }
+    // On this one thread every call is in the writer's queue once each has been polled.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    assert!(calls.join_all().await.into_iter().all(|answer| answer == Ok(vec![Appended::Stored])));
+    assert_eq!(*gate.begun.borrow(), 2, "one for the first, one for the other 199");
+    journal.close().await;
+}

@@ -1,0 +1,20 @@
+//! The integration tests: one binary, one module an area, through the public API or the real program.
+
+#![allow(clippy::unwrap_used)]
+
+mod admin_cli;
+mod config_whole;
+mod e2e_default_run;
+mod e2e_http_sink;
+mod e2e_kill;
+mod e2e_shutdown;
+mod ingress_answers;
+mod ingress_bounds;
+mod ingress_rig;
+mod ingress_shutdown;
+mod journal_durability;
+mod journal_formats;
+mod senders_fixtures;
+mod sink_http;
+mod sink_tls;
+mod support;

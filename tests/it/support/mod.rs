@@ -1,0 +1,39 @@
+//! What the end-to-end tests stand on: the real program as a child process, sinks that misbehave on demand, the oracle.
+//! Holds: tests wait on conditions with a limit, never for a time; a process that was started is ended with its owner.
+
+pub mod daemon;
+pub mod http_sink;
+pub mod oracle;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long a condition may take to become true before the test fails. Generous: it only costs time when it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives a value; fails the test with `what` when it does not within [`PATIENCE`].
+pub async fn eventually<T, F, Fut>(what: &str, mut condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let mut poll = tokio::time::interval(Duration::from_millis(20));
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            poll.tick().await;
+            if let Some(value) = condition().await {
+                return value;
+            }
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// A client for loopback, with the process-wide crypto provider that reqwest wants to exist.
+pub fn client() -> reqwest::Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
