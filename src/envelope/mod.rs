@@ -5,18 +5,19 @@
 //! Absent on purpose: clocks, randomness and IO; whoever builds an envelope brings them.
 
 mod attributes;
+mod extensions;
 mod names;
 mod stored;
 
 pub use attributes::{
     ATTRIBUTE_BYTES_MAX, Attribute, clean, is_attribute_name, is_context_attribute, known_extension,
 };
+pub use extensions::Extensions;
 pub use names::{InvalidName, SinkName, SourceName};
 pub use stored::{DecodeError, STORED_VERSION};
 
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// Name of the extension that holds the source's name in the configuration; always present.
 pub const HOOKBUS_SOURCE: &str = "hookbussource";
@@ -50,7 +51,7 @@ pub struct Envelope {
     /// URI of the schema that `data` follows.
     pub dataschema: Option<String>,
     /// Extension attributes: lower-case letters and digits, in alphabetical order.
-    pub extensions: BTreeMap<Cow<'static, str>, Attribute>,
+    pub extensions: Extensions,
     /// What the sender wrote.
     pub data: Data,
 }

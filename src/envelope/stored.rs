@@ -11,13 +11,14 @@
 //! Absent on purpose: a checksum; the journal's record has one over head and data.
 
 use super::attributes::known_extension;
-use super::{Attribute, Data, Envelope};
+use super::{Attribute, Data, Envelope, Extensions};
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// The version written at the front of every stored envelope.
 pub const STORED_VERSION: u8 = 1;
+/// As many extensions as room is made for ahead; more are read all the same.
+const EXTENSIONS_EXPECTED_MAX: usize = 64;
 
 /// Why stored bytes are not an envelope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +61,7 @@ impl Envelope {
             push_optional(&mut head, text.as_deref());
         }
         push_number(&mut head, self.extensions.len());
-        for (name, value) in &self.extensions {
+        for (name, value) in self.extensions.iter() {
             push_text(&mut head, name);
             match value {
                 Attribute::Text(text) => {
@@ -201,9 +202,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn extensions(&mut self) -> Result<BTreeMap<Cow<'static, str>, Attribute>, DecodeError> {
-        let mut extensions = BTreeMap::new();
-        for _ in 0..self.number()? {
+    fn extensions(&mut self) -> Result<Extensions, DecodeError> {
+        let count = self.number()?;
+        // The count is not believed before the attributes are there.
+        let mut extensions = Extensions::with_capacity(count.min(EXTENSIONS_EXPECTED_MAX));
+        for _ in 0..count {
             let name = self.text()?;
             let value = match self.byte()? {
                 VALUE_TEXT => Attribute::Text(self.text()?.to_owned()),

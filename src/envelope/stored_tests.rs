@@ -52,7 +52,7 @@ fn small() -> Envelope {
         time: None,
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
-        extensions: BTreeMap::from([
+        extensions: Extensions::from([
             (Cow::Borrowed("dedupe"), Attribute::from("strong")),
             (Cow::Borrowed("fromme"), Attribute::Bool(true)),
             (Cow::Borrowed("sequence"), Attribute::Integer(-2)),

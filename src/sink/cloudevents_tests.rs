@@ -1,9 +1,9 @@
 //! The bindings, read back by a parser that shares nothing with the writer.
 
 use super::*;
+use crate::envelope::Extensions;
 use bytes::Bytes;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 fn event(data: Data) -> Envelope {
     Envelope {
@@ -14,7 +14,7 @@ fn event(data: Data) -> Envelope {
         time: None,
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
-        extensions: BTreeMap::new(),
+        extensions: Extensions::new(),
         data,
     }
 }
@@ -131,7 +131,7 @@ fn any_event() -> impl Strategy<Value = Envelope> {
             time,
             datacontenttype,
             dataschema,
-            extensions,
+            extensions: extensions.into_iter().collect(),
             data,
         },
     )

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::config::Period;
-use crate::envelope::Data;
+use crate::envelope::{Data, Extensions};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -17,7 +16,7 @@ fn event(id: &str) -> Arc<Envelope> {
         time: None,
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
-        extensions: BTreeMap::new(),
+        extensions: Extensions::new(),
         data: Data::Json(Bytes::from_static(b"{\n\"n\": 1\n}")),
     })
 }

@@ -1,9 +1,8 @@
 //! What a user sees on the terminal, and what a pipe gets.
 
 use super::*;
-use crate::envelope::Data;
+use crate::envelope::{Data, Extensions};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 fn event(subject: &str) -> Arc<Envelope> {
@@ -15,7 +14,7 @@ fn event(subject: &str) -> Arc<Envelope> {
         time: None,
         datacontenttype: Some("text/plain".to_owned()),
         dataschema: None,
-        extensions: BTreeMap::from([
+        extensions: Extensions::from([
             ("hookbussource".into(), "whatsapp".into()),
             ("receivedtime".into(), "2026-01-31T12:00:00.000Z".into()),
         ]),

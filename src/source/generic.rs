@@ -6,14 +6,14 @@ use super::json::{self, Pointer};
 use super::{Answer, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, Section};
 use crate::envelope::{
-    ATTRIBUTE_BYTES_MAX, Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, PARTITION_KEY, clean,
+    ATTRIBUTE_BYTES_MAX, Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, Extensions,
+    PARTITION_KEY, clean,
 };
 use crate::time::UnixMs;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) const TYPE: SourceType = SourceType {
@@ -140,7 +140,7 @@ impl Source for Generic {
         let text =
             |pick: &Option<Pick>| pick.as_ref().and_then(|pick| pick.text(json)).map(|text| clean(&text));
 
-        let mut extensions = BTreeMap::new();
+        let mut extensions = Extensions::new();
         let mut set = |name, text: &str| extensions.insert(Cow::Borrowed(name), Attribute::from(text));
         set(DEDUPE, if id.is_some() { DEDUPE_STRONG } else { DEDUPE_NONE });
         set("timesource", if time.is_some() { "payload" } else { "received" });

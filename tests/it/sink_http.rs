@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use hookbus::config::Layers;
-use hookbus::envelope::{Attribute, Data, Envelope, SinkName};
+use hookbus::envelope::{Attribute, Data, Envelope, Extensions, SinkName};
 use hookbus::shutdown::Shutdown;
 use hookbus::sink::{ConfiguredSink, Outcome, Reason, Sink};
-use std::collections::BTreeMap;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) fn event() -> Arc<Envelope> {
         time: Some("2026-01-31T12:00:00.000Z".to_owned()),
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
-        extensions: BTreeMap::from([
+        extensions: Extensions::from([
             ("hookbussource".into(), "whatsapp".into()),
             ("replayed".into(), Attribute::Bool(true)),
             ("traceparent".into(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),

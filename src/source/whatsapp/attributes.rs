@@ -6,10 +6,11 @@ use super::super::Request;
 use super::class::{Class, Classified, Kind};
 use super::identity::{MOMENTS, has_failed, normalised_status};
 use super::payload::{Field, Payload};
-use crate::envelope::{Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, PARTITION_KEY, clean};
+use crate::envelope::{
+    Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, Extensions, PARTITION_KEY, clean,
+};
 use crate::time::UnixMs;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// The most bytes of a word in `type` that a sender chose.
 const WORD_BYTES_MAX: usize = 64;
@@ -34,7 +35,7 @@ pub(super) fn envelope(
     let time = MOMENTS.iter().find_map(|&field| UnixMs::from_sender(&payload.text(field)));
     let strength = if context.id.is_some() { DEDUPE_STRONG } else { DEDUPE_NONE };
 
-    let mut extensions = Extensions(BTreeMap::new());
+    let mut extensions = Attributes(Extensions::new());
     extensions.set("provider", context.brand.name);
     extensions.set("instanceid", context.instance);
     extensions.set("routeid", request.source.as_str());
@@ -63,9 +64,9 @@ pub(super) fn envelope(
     }
 }
 
-struct Extensions(BTreeMap<Cow<'static, str>, Attribute>);
+struct Attributes(Extensions);
 
-impl Extensions {
+impl Attributes {
     /// An empty text is an absent extension.
     fn set<'a>(&mut self, name: &'static str, text: impl Into<Cow<'a, str>>) {
         let text = text.into();
@@ -80,7 +81,7 @@ impl Extensions {
     }
 }
 
-fn set_of_class(extensions: &mut Extensions, payload: &Payload<'_>, classified: &Classified<'_>) {
+fn set_of_class(extensions: &mut Attributes, payload: &Payload<'_>, classified: &Classified<'_>) {
     match classified.class {
         Class::Received => {
             if let Some(kind) = &classified.kind {
