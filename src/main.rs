@@ -3,6 +3,10 @@
 
 use std::process::ExitCode;
 
+/// Events are many small allocations that one thread makes and another frees, which this allocator is built for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Fails only where a provider is installed already, and then there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
