@@ -89,14 +89,14 @@ impl Lane {
                 self.metrics.delivery_ended(OutcomeLabel::Busy, took);
                 tracing::debug!(sink = %self.parts.name, %failure, "the sink asks for less");
                 self.breaker.busy(now, wait, failure, jitter);
-                self.window.again_first(ticket);
+                self.window.again(ticket);
             }
             Outcome::Away(failure) => {
                 self.metrics.delivery_ended(OutcomeLabel::Away, took);
                 if self.breaker.away(now, failure.clone(), jitter) {
                     tracing::error!(sink = %self.parts.name, %failure, "the sink takes no events; they wait in the journal");
                 }
-                self.window.again_first(ticket);
+                self.window.again(ticket);
             }
             Outcome::Reject(failure) => {
                 self.metrics.delivery_ended(OutcomeLabel::Reject, took);

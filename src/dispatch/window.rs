@@ -1,10 +1,11 @@
 //! The events a lane has in hand: which may go now, which are out, which wait for their time or for the one before them.
 //! Holds: events of one chain (equal keys, or all under `strict`) are out one at a time and in the order they came;
-//! the window is bounded by count and bytes. Pure: the caller brings the time.
+//! of those that may go, the one that came first goes first, however often it came back; the window is bounded by count
+//! and bytes. Pure: the caller brings the time.
 
 use crate::sink::Order;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ struct Slot<T> {
     item: T,
     bytes: usize,
     chain: Option<Chain>,
+    /// Its place among those that may go: where it came in, or where it was last sent to the end.
+    place: u64,
 }
 
 /// The window over items of type `T`.
@@ -34,8 +37,10 @@ pub struct Window<T> {
     bytes_max: usize,
     bytes: usize,
     next_ticket: u64,
+    next_place: u64,
     slots: HashMap<Ticket, Slot<T>>,
-    ready: VecDeque<Ticket>,
+    /// By place.
+    ready: BTreeMap<u64, Ticket>,
     waiting: BinaryHeap<Reverse<(Instant, Ticket)>>,
     behind: HashMap<Chain, VecDeque<Ticket>>,
     in_flight: usize,
@@ -51,8 +56,9 @@ impl<T> Window<T> {
             bytes_max,
             bytes: 0,
             next_ticket: 0,
+            next_place: 0,
             slots: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: BTreeMap::new(),
             waiting: BinaryHeap::new(),
             behind: HashMap::new(),
             in_flight: 0,
@@ -99,18 +105,19 @@ impl<T> Window<T> {
                 }
             },
         };
-        if first_of_chain {
-            self.ready.push_back(ticket);
-        }
+        let place = self.take_place();
         self.bytes += bytes;
-        self.slots.insert(ticket, Slot { item, bytes, chain });
+        self.slots.insert(ticket, Slot { item, bytes, chain, place });
+        if first_of_chain {
+            self.make_ready(ticket);
+        }
         ticket
     }
 
     /// The next event to send, if one may go at `now`; it counts as out until `settled`, `again` or `wait` says otherwise.
     pub fn send_next(&mut self, now: Instant) -> Option<Ticket> {
         self.wake(now);
-        let ticket = self.ready.pop_front()?;
+        let (_place, ticket) = self.ready.pop_first()?;
         self.in_flight += 1;
         Some(ticket)
     }
@@ -121,16 +128,26 @@ impl<T> Window<T> {
         self.waiting.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// The event came back unsent or unheard: it goes again before the others.
-    pub fn again_first(&mut self, ticket: Ticket) {
+    /// Whether an event waits for nothing but its turn.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The event came back unsent or unheard: it goes again in its old place.
+    pub fn again(&mut self, ticket: Ticket) {
         self.in_flight -= 1;
-        self.ready.push_front(ticket);
+        self.make_ready(ticket);
     }
 
     /// The event came back and shall let the others go first.
     pub fn again_last(&mut self, ticket: Ticket) {
         self.in_flight -= 1;
-        self.ready.push_back(ticket);
+        let place = self.take_place();
+        if let Some(slot) = self.slots.get_mut(&ticket) {
+            slot.place = place;
+        }
+        self.make_ready(ticket);
     }
 
     /// The event came back and goes again at `due`; its chain waits with it.
@@ -152,7 +169,7 @@ impl<T> Window<T> {
     pub fn take_held(&mut self, chosen: impl Fn(&T) -> bool) -> Vec<T> {
         let held: Vec<Ticket> = self
             .ready
-            .iter()
+            .values()
             .copied()
             .chain(self.waiting.iter().map(|Reverse((_, ticket))| *ticket))
             .chain(self.behind.values().flatten().copied())
@@ -177,13 +194,24 @@ impl<T> Window<T> {
         self.slots.values().map(|slot| &slot.item)
     }
 
+    fn take_place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
+    }
+
+    fn make_ready(&mut self, ticket: Ticket) {
+        if let Some(slot) = self.slots.get(&ticket) {
+            self.ready.insert(slot.place, ticket);
+        }
+    }
+
     fn wake(&mut self, now: Instant) {
         while let Some(Reverse((due, ticket))) = self.waiting.peek().copied() {
             if due > now {
                 return;
             }
             self.waiting.pop();
-            self.ready.push_back(ticket);
+            self.make_ready(ticket);
         }
     }
 
@@ -197,8 +225,9 @@ impl<T> Window<T> {
             queue.remove(place);
             return Some(slot.item);
         }
-        self.ready.retain(|other| *other != ticket);
-        self.waiting.retain(|Reverse((_, other))| *other != ticket);
+        if self.ready.remove(&slot.place).is_none() {
+            self.waiting.retain(|Reverse((_, other))| *other != ticket);
+        }
         self.release(slot.chain);
         Some(slot.item)
     }
@@ -206,7 +235,7 @@ impl<T> Window<T> {
     fn release(&mut self, chain: Option<Chain>) {
         let Some(chain) = chain else { return };
         match self.behind.get_mut(&chain).and_then(VecDeque::pop_front) {
-            Some(next) => self.ready.push_back(next),
+            Some(next) => self.make_ready(next),
             None => {
                 self.behind.remove(&chain);
             }

@@ -43,6 +43,22 @@ fn a_key_waits_for_its_own_predecessor_and_for_no_other() {
 }
 
 #[test]
+fn what_comes_back_goes_again_in_the_order_in_which_it_came() {
+    let now = Instant::now();
+    let mut window = window(Order::Key);
+    let tickets: Vec<Ticket> = (0..6).map(|number| add(&mut window, None, number)).collect();
+    let out: Vec<Ticket> = (0..4).filter_map(|_| window.send_next(now)).collect();
+    assert_eq!(out, tickets[..4]);
+    window.again(out[2]);
+    window.wait(out[1], now);
+    window.again(out[0]);
+    window.again_last(out[3]);
+    let again: Vec<Ticket> = std::iter::from_fn(|| window.send_next(now)).collect();
+    let expected = [0, 1, 2, 4, 5, 3].map(|place| tickets[place]);
+    assert_eq!(again, expected, "all in their old places, but the one that was sent to the end");
+}
+
+#[test]
 fn strict_order_is_one_at_a_time() {
     let now = Instant::now();
     let mut window = window(Order::Strict);
@@ -106,7 +122,7 @@ proptest! {
             let Some(ticket) = out.pop_front() else { continue };
             match choices.next().unwrap_or(0) {
                 0 | 1 => settled.extend(window.settled(ticket)),
-                2 => window.again_first(ticket),
+                2 => window.again(ticket),
                 3 => window.again_last(ticket),
                 _ => window.wait(ticket, now + Duration::from_millis(25)),
             }
