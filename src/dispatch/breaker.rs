@@ -143,22 +143,25 @@ impl Breaker {
         was_open
     }
 
-    /// An event failed by itself: the sink answers, so it is there; a suspect one stays suspect.
+    /// An event failed by itself. As a probe it shows that the sink answers, so it is there; a suspect one stays suspect.
     pub fn retried(&mut self, now: Instant, jitter: f64) {
         match self.state {
-            State::Open { suspect: true, .. } => self.wait_for_probe(now, jitter, true),
-            State::Open { .. } => self.close(),
-            State::Closed | State::Busy { .. } => {}
+            State::Open { suspect: true, probing: true, .. } => self.wait_for_probe(now, jitter, true),
+            State::Open { probing: true, .. } => self.close(),
+            State::Open { .. } | State::Closed | State::Busy { .. } => {}
         }
     }
 
     /// The sink asked for less. An open breaker stays open: the sink took nothing.
     pub fn busy(&mut self, now: Instant, asked: Option<Duration>, failure: Failure, jitter: f64) {
-        self.waits = self.waits.saturating_add(1);
+        // Several answers of one burst are one request for less, and lengthen the wait once.
+        if !self.is_busy(now) && (!self.is_open() || self.is_probing()) {
+            self.waits = self.waits.saturating_add(1);
+        }
         let wait = asked.unwrap_or_else(|| half_jitter(BUSY_WAIT_MAX, self.waits, jitter));
         match &mut self.state {
             State::Open { probe_at, probing, .. } => {
-                *probe_at = now + wait;
+                *probe_at = (*probe_at).max(now + wait);
                 *probing = false;
             }
             State::Busy { until } if *until > now => *until = (*until).max(now + wait),
@@ -172,21 +175,24 @@ impl Breaker {
 
     /// The sink cannot take anything. Returns true where this opened the breaker.
     pub fn away(&mut self, now: Instant, failure: Failure, jitter: f64) -> bool {
-        let opened = !self.is_open();
+        let (opened, suspect) = (!self.is_open(), self.is_suspect());
+        self.failure = Some(failure);
         if opened {
             self.waits = 0;
         }
-        let suspect = self.is_suspect();
-        self.failure = Some(failure);
-        self.wait_for_probe(now, jitter, suspect);
+        if opened || self.is_probing() {
+            self.wait_for_probe(now, jitter, suspect);
+        }
         opened
     }
 
-    /// An event was rejected. `from_probe`: while the breaker was open.
+    /// An event was rejected.
     pub fn rejected(&mut self, now: Instant, failure: &Failure, jitter: f64) -> Rejected {
         if self.is_suspect() {
             self.failure = Some(failure.clone());
-            self.wait_for_probe(now, jitter, true);
+            if self.is_probing() {
+                self.wait_for_probe(now, jitter, true);
+            }
             return Rejected::Keep;
         }
         let run = match self.rejections {
@@ -195,7 +201,7 @@ impl Breaker {
         };
         self.rejections = Some((failure.reason, run));
         if run < REJECTIONS_IN_A_ROW {
-            if self.is_open() {
+            if self.is_probing() {
                 // A sink that judges an event is there.
                 self.close();
             }
@@ -211,6 +217,12 @@ impl Breaker {
         self.waits = 0;
         self.wait_for_probe(now, jitter, true);
         Rejected::Keep
+    }
+
+    /// What comes back now is the probe's answer: a probe goes out alone. Before, while the breaker is open, it is what was
+    /// under way when it opened, and says nothing about the time after.
+    fn is_probing(&self) -> bool {
+        matches!(self.state, State::Open { probing: true, .. })
     }
 
     fn wait_for_probe(&mut self, now: Instant, jitter: f64, suspect: bool) {

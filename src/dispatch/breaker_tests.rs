@@ -52,6 +52,36 @@ fn a_probe_that_fails_by_itself_shows_that_the_sink_is_back() {
 }
 
 #[test]
+fn what_was_under_way_when_the_breaker_opened_neither_delays_the_probe_nor_closes_it() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(64);
+    breaker.away(now, refused(), 1.0);
+    let first_probe = Permit::WaitUntil(now + WAIT_FIRST);
+    for _ in 0..20 {
+        assert!(!breaker.away(now, refused(), 1.0));
+        breaker.retried(now, 1.0);
+    }
+    assert_eq!(breaker.rejected(now, &rejected(Reason::ContentRefused), 1.0), Rejected::Bury);
+    assert_eq!(breaker.permit(now), first_probe);
+
+    let mut suspect = Breaker::new(64);
+    for _ in 0..REJECTIONS_IN_A_ROW + 20 {
+        suspect.rejected(now, &rejected(Reason::ContentRefused), 1.0);
+    }
+    assert_eq!(suspect.permit(now), first_probe);
+}
+
+#[test]
+fn a_burst_of_answers_that_ask_for_less_is_one_pause_of_the_first_length() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(64);
+    for _ in 0..64 {
+        breaker.busy(now, None, refused(), 1.0);
+    }
+    assert_eq!(breaker.permit(now), Permit::WaitUntil(now + WAIT_FIRST));
+}
+
+#[test]
 fn a_busy_sink_gets_the_pause_it_asked_for_and_then_half_the_window() {
     let now = Instant::now();
     let mut breaker = Breaker::new(8);
