@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::info;
 
 mod alarm;
 mod body;
@@ -107,9 +107,6 @@ impl Ingress {
         let bind_error = |source| BindError { address: config.listen, source };
         let socket = TcpListener::bind(config.listen).await.map_err(bind_error)?;
         let address = socket.local_addr().map_err(bind_error)?;
-        for source in open_to_everybody(address, &parts.sources) {
-            warn!(%source, %address, "anybody can post to this source; give it a credential or a path_secret");
-        }
         let meter = Arc::new(ListenerMeter::started());
         let handler = Handler::new(&config, parts, Arc::clone(&meter), shutdown);
         let listener = Arc::new(Listener::new(&config, handler, meter, shutdown));
@@ -119,8 +116,8 @@ impl Ingress {
     }
 }
 
-/// The sources that anybody may post to, where `listen` is an address that others can reach: what start and `check`
-/// warn about.
+/// The sources that anybody may post to, where `listen` is an address that others can reach: what the
+/// configuration's warnings, at start and in `check`, name.
 pub fn open_to_everybody(listen: SocketAddr, sources: &Sources) -> impl Iterator<Item = &SourceName> {
     let proves_nothing =
         |source: &ConfiguredSource| source.config.path_secret.is_none() && !source.dialect.has_credential();
