@@ -3,6 +3,8 @@
 //! The phases: readiness off → ingress stops → lanes settle within their grace → journal closes → admin stops.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,7 @@ const PHASES: [Phase; 4] = [Phase::Ingress, Phase::Lanes, Phase::Storage, Phase:
 struct Stage {
     stop: CancellationToken,
     tasks: TaskTracker,
+    deadline: Arc<OnceLock<Instant>>,
 }
 
 /// Cheap to clone; every part gets one and spawns its tasks through it.
@@ -66,6 +69,16 @@ impl Shutdown {
         stage.stop.cancel();
         stage.tasks.close();
         stage.tasks.wait().await;
+    }
+    /// Like [`Shutdown::stop`]; the tasks should cut off at `deadline` what they still do.
+    pub async fn stop_by(&self, phase: Phase, deadline: Instant) {
+        self.stages[phase as usize].deadline.get_or_init(|| deadline);
+        self.stop(phase).await;
+    }
+    /// When a task of `phase` should cut off what it still does; `None` where nobody gave it time.
+    #[must_use]
+    pub fn deadline(&self, phase: Phase) -> Option<Instant> {
+        self.stages[phase as usize].deadline.get().copied()
     }
     /// How many tasks of all phases still run.
     #[must_use]

@@ -8,7 +8,7 @@ use crate::admin::{Admin, SourceSummary};
 use crate::dead_letter::{DeadLetters, StoreError};
 use crate::dispatch::{self, Dispatcher, LaneParts};
 use crate::ingress::{self, Ingress};
-use crate::journal::{CursorSpec, Health, Journal, OpenError, RealDisk};
+use crate::journal::{CursorSpec, Disk, Health, Journal, OpenError, RealDisk};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
 use crate::sink::{self, ConfiguredSink, OnBacklogFull};
@@ -23,10 +23,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-/// After the journal has failed, how long the lanes may go on with what is durable before the process ends.
+/// After the journal has failed, how long the lanes may go on with what is durable; takes the place of the grace.
 const DRAIN_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// What a stop may take beyond its grace, all in all; with the default grace it stays within the 30 seconds that
+/// orchestrators usually give.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// The part of it in which lanes let their sinks go.
+const STOP_MARGIN_LANES: Duration = Duration::from_secs(1);
+/// The part of it after the lanes in which the stores are closed; what is left is the operators' listener's.
+const STOP_MARGIN_STORAGE: Duration = Duration::from_secs(2);
+/// What is left at the least for requests in hand to be answered, once the lanes have drained.
+const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often the lanes are asked whether they have drained, after the journal has failed.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
@@ -76,8 +85,20 @@ impl App {
     /// # Errors
     /// [`StartError`]; what was started before the error is stopped again.
     pub async fn start(config: Config, log_level: LogLevel) -> Result<App, StartError> {
+        Self::start_on(config, log_level, Arc::new(RealDisk)).await
+    }
+
+    /// Like [`App::start`], with the journal on another disk than the operating system's.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was started before the error is stopped again.
+    pub async fn start_on(
+        config: Config,
+        log_level: LogLevel,
+        disk: Arc<dyn Disk>,
+    ) -> Result<App, StartError> {
         let shutdown = Shutdown::new();
-        let started = Self::build(config, log_level, &shutdown).await;
+        let started = Self::build(config, log_level, disk, &shutdown).await;
         if started.is_err() {
             for phase in [Phase::Ingress, Phase::Lanes, Phase::Storage, Phase::Admin] {
                 shutdown.stop(phase).await;
@@ -86,20 +107,25 @@ impl App {
         started
     }
 
-    async fn build(config: Config, log_level: LogLevel, shutdown: &Shutdown) -> Result<App, StartError> {
+    async fn build(
+        config: Config,
+        log_level: LogLevel,
+        disk: Arc<dyn Disk>,
+        shutdown: &Shutdown,
+    ) -> Result<App, StartError> {
         let metrics = prometheus::install(shutdown);
         let grace = config.shutdown.grace.get();
         let router = Router::new(config.routes);
         let accepting = Arc::new(AtomicBool::new(false));
 
-        let journal = open_journal(&config.journal, &config.data_dir, &config.sinks)?;
+        let journal = open_journal(&config.journal, &config.data_dir, disk, &config.sinks)?;
         let dead_letters = DeadLetters::open(&config.dead_letters, &config.data_dir, shutdown)?;
+        dead_letters.announce(config.sinks.keys());
         let lanes = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
         let shared = dispatch::Parts {
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
             router: Arc::new(router.clone()),
-            grace,
         };
         let dispatcher = Dispatcher::start(lanes, &shared, shutdown);
         let admin_parts = admin::Parts {
@@ -155,37 +181,47 @@ impl App {
             () = stop => false,
             () = journal_failure(&self.journal) => true,
         };
+        let deadline = Instant::now() + if failed { DRAIN_AFTER_FAILURE } else { self.grace };
         if failed {
             tracing::error!(
                 "the journal failed: nothing more is accepted; the sinks get what is durable, then the process ends"
             );
-            self.drain(DRAIN_AFTER_FAILURE).await;
+            self.drain(deadline).await;
         }
-        self.stop().await;
+        self.stop(deadline.max(Instant::now() + STOP_MIN)).await;
         if failed { Err(RunError::JournalFailed) } else { Ok(()) }
     }
 
-    async fn drain(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+    async fn drain(&self, deadline: Instant) {
         while self.dispatcher.status().iter().any(|lane| lane.lag.events > 0) && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     }
 
-    async fn stop(self) {
+    /// Requests and deliveries in hand may end until `deadline`, whichever phase they belong to; lanes go on delivering
+    /// while requests are answered. Everything has ended, or is left behind, [`STOP_MARGIN`] later.
+    async fn stop(self, deadline: Instant) {
         self.accepting.store(false, Ordering::Release);
-        tracing::info!(grace_seconds = self.grace.as_secs(), "stopping: requests in hand are answered first");
-        if timeout(self.grace, self.shutdown.stop(Phase::Ingress)).await.is_err() {
+        let grace_seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
+        tracing::info!(grace_seconds, "stopping: requests in hand are answered first");
+        if timeout_at(deadline, self.shutdown.stop(Phase::Ingress)).await.is_err() {
             tracing::warn!("some connections did not end within the grace");
         }
-        let lanes_deadline = Instant::now() + self.grace + self.grace / 2;
-        if timeout_at(lanes_deadline, self.shutdown.stop(Phase::Lanes)).await.is_err() {
+        let lanes_end = deadline + STOP_MARGIN_LANES;
+        if timeout_at(lanes_end, self.shutdown.stop_by(Phase::Lanes, deadline)).await.is_err() {
             tracing::warn!("some lanes did not end within the grace; their events wait in the journal");
         }
-        self.dead_letters.close().await;
-        self.journal.close().await;
-        self.shutdown.stop(Phase::Storage).await;
-        self.shutdown.stop(Phase::Admin).await;
+        let close_stores = async {
+            self.dead_letters.close().await;
+            self.journal.close().await;
+            self.shutdown.stop(Phase::Storage).await;
+        };
+        if timeout_at(lanes_end + STOP_MARGIN_STORAGE, close_stores).await.is_err() {
+            tracing::error!("the disk does not answer; the next start finds out what it kept");
+        }
+        if timeout_at(deadline + STOP_MARGIN, self.shutdown.stop(Phase::Admin)).await.is_err() {
+            tracing::warn!("some connections of operators did not end in time");
+        }
         tracing::info!("stopped");
     }
 }
@@ -202,6 +238,7 @@ type Sinks = std::collections::BTreeMap<crate::envelope::SinkName, ConfiguredSin
 fn open_journal(
     config: &journal::Config,
     data_dir: &std::path::Path,
+    disk: Arc<dyn Disk>,
     sinks: &Sinks,
 ) -> Result<Journal, OpenError> {
     let cursors: Vec<CursorSpec> = sinks
@@ -214,7 +251,7 @@ fn open_journal(
             },
         })
         .collect();
-    Journal::open(config, &data_dir.join("journal"), Arc::new(RealDisk), &cursors)
+    Journal::open(config, &data_dir.join("journal"), disk, &cursors)
 }
 
 fn build_lanes<'a>(

@@ -190,7 +190,8 @@ impl DeadLetters {
         Ok(swept)
     }
 
-    /// Open errands of a lane that are not among `in_hand`, oldest first, at most `limit`. A copy carries the extension
+    /// Open errands of a lane that are not among `in_hand`, oldest first, at most `limit`, stopping after `bytes_max`
+    /// bytes of data. A copy carries the extension
     /// attributes [`DEAD_LETTER_SINK`], [`DEAD_LETTER_REASON`], [`DEAD_LETTER_TIME`] and [`DEAD_LETTER_ATTEMPTS`].
     ///
     /// # Errors
@@ -200,9 +201,11 @@ impl DeadLetters {
         sink: SinkName,
         in_hand: Vec<(LetterId, ErrandKind)>,
         limit: usize,
+        bytes_max: usize,
     ) -> Result<Vec<Errand>, StoreError> {
+        let bounds = reads::ErrandBounds { count_max: limit, bytes_max };
         self.read(move |snapshot, unreadable| {
-            reads::errands(snapshot, &sink, &in_hand.into_iter().collect(), limit, unreadable)
+            reads::errands(snapshot, &sink, &in_hand.into_iter().collect(), bounds, unreadable)
         })
         .await
     }

@@ -76,17 +76,24 @@ pub(super) fn get(
     }
 }
 
+/// How much one answer may hold; the errand that crosses the bytes is still given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrandBounds {
+    pub count_max: usize,
+    pub bytes_max: usize,
+}
+
 pub(super) fn errands(
     snapshot: &ReadTransaction,
     sink: &SinkName,
     in_hand: &HashSet<(LetterId, ErrandKind)>,
-    limit: usize,
+    bounds: ErrandBounds,
     unreadable: &mut u64,
 ) -> Result<Vec<Errand>, ReadError> {
     let rows = snapshot.open_table(rows::ERRANDS)?;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for row in rows.range((sink.as_str(), 0)..=(sink.as_str(), u64::MAX))? {
-        if found.len() >= limit {
+        if found.len() >= bounds.count_max || bytes >= bounds.bytes_max {
             break;
         }
         let (_, value) = row?;
@@ -100,7 +107,10 @@ pub(super) fn errands(
             continue;
         }
         match get(snapshot, &id, unreadable) {
-            Ok(Some((summary, Payload::Event(event)))) => found.push(errand(id, kind, summary, event)),
+            Ok(Some((summary, Payload::Event(event)))) => {
+                bytes += event.data.bytes().len();
+                found.push(errand(id, kind, summary, event));
+            }
             Ok(Some((_, Payload::Body { .. })) | None) => *unreadable += 1,
             Err(ReadError::Answer(_already_counted)) => {}
             Err(error @ ReadError::Store(_)) => return Err(error),

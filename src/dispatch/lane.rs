@@ -4,16 +4,17 @@
 
 use super::board::{Board, LaneState, Look, Orders};
 use super::breaker::{Breaker, Permit};
+use super::errands::{ERRANDS_MAX, Errands};
 use super::settle::{Chore, ChoreDone, Item, Origin};
 use super::window::{Ticket, Window};
 use super::{LaneParts, Parts};
 use crate::clock;
-use crate::dead_letter::{Errand, StoreError};
 use crate::envelope::Envelope;
 use crate::journal::{Entry, Feed, Position, ReadError};
+use crate::shutdown::{Phase, Shutdown};
 use crate::sink::{Failure, Outcome, Reason};
 use crate::telemetry::metrics::delivery::LaneMetrics;
-use crate::time::UnixMs;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -24,12 +25,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// The most events a lane has in hand, whatever their state.
+/// The most events from the journal a lane has in hand, whatever their state.
 const HELD_MAX: usize = 4096;
 /// The most bytes of payload a lane has in hand; the event that crosses it is still taken.
 const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The most events a lane takes from the journal or the dead-letter store at once.
+/// The most events a lane takes from the journal at once.
 const READ_MAX: usize = 256;
+/// Payloads up to this size are copied when they are taken in. Otherwise a small event that waits long could keep a
+/// buffer of the journal in memory that is a hundred times larger than itself.
+const OWN_COPY_BYTES_MAX: usize = 8 * 1024;
+/// How much longer than the sink's own time-out the lane waits for an answer: the sink knows better what happened, and
+/// only one that does not keep its own time is cut off here.
+const ANSWER_EXTRA: Duration = Duration::from_secs(5);
+/// How long a sink may take to close where nothing is left of the grace.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// How often a lane publishes its lag, and looks again after the journal could not be read.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -50,21 +59,22 @@ pub(super) struct Lane {
     pub metrics: LaneMetrics,
     /// Counters and the failures that the breaker does not know.
     pub look: Look,
-    /// The journal or the dead-letter store did not do its part.
+    /// The dead-letter store does not do its part.
     pub stuck: Option<Failure>,
+    /// Nor does the journal; it is read again at the next tick.
+    unreadable: Option<Failure>,
+    reading_waits: bool,
     /// Records being set aside because they are no events; reading waits for them.
     pub setting_aside: usize,
     pub chores: FuturesUnordered<BoxFuture<'static, ChoreDone>>,
     deliveries: FuturesUnordered<BoxFuture<'static, Finished>>,
     board: Arc<Board>,
-    orders: Orders,
+    pub orders: Orders,
     read_through: Option<Position>,
     shed_before: Option<Position>,
-    errands_wanted: bool,
-    errands_fetching: bool,
-    /// The store did not answer; asked again at the next tick.
-    errands_failed: bool,
-    stop: CancellationToken,
+    pub errands: Errands,
+    shutdown: Shutdown,
+    pub stop: CancellationToken,
 }
 
 enum Event {
@@ -86,14 +96,8 @@ struct Signals {
     tick: tokio::time::Interval,
 }
 
-/// Walks the journal for one sink until `stop`; what is in flight then has the shared grace to end.
-pub(super) async fn run(
-    parts: LaneParts,
-    shared: Parts,
-    feed: Feed,
-    board: Arc<Board>,
-    stop: CancellationToken,
-) {
+/// Walks the journal for one sink until [`Phase::Lanes`] stops; what is in flight then may end until its deadline.
+pub(super) async fn run(parts: LaneParts, shared: Parts, feed: Feed, board: Arc<Board>, shutdown: Shutdown) {
     let mut signals = Signals {
         orders: board.orders(),
         errands: shared.dead_letters.errands_changed(),
@@ -102,22 +106,23 @@ pub(super) async fn run(
     };
     let in_flight_max = parts.config.in_flight_max;
     let mut lane = Lane {
-        window: Window::new(parts.config.order, HELD_MAX.max(in_flight_max), HELD_BYTES_MAX),
+        window: Window::new(parts.config.order, HELD_MAX.max(in_flight_max) + ERRANDS_MAX, HELD_BYTES_MAX),
         breaker: Breaker::new(in_flight_max),
         metrics: LaneMetrics::lane_started(&parts.name),
         look: Look::default(),
         stuck: None,
+        unreadable: None,
+        reading_waits: false,
         setting_aside: 0,
         chores: FuturesUnordered::new(),
         deliveries: FuturesUnordered::new(),
-        orders: Orders::default(),
+        orders: *signals.orders.borrow_and_update(),
         read_through: None,
         shed_before: *signals.shed.borrow_and_update(),
-        errands_wanted: true,
-        errands_fetching: false,
-        errands_failed: false,
+        errands: Errands::at_start(),
         board,
-        stop,
+        stop: shutdown.token(Phase::Lanes).clone(),
+        shutdown,
         parts,
         shared,
         feed,
@@ -157,13 +162,16 @@ impl Lane {
             Event::Finished(finished) => self.finished(finished),
             Event::Chore(done) => self.chore_done(done),
             Event::Orders(orders) => self.ordered(orders),
-            Event::ErrandsChanged => self.errands_wanted = true,
+            Event::ErrandsChanged => self.errands.wanted = true,
             Event::Shed(before) => {
                 self.shed_before = before;
                 self.shed_held();
             }
             Event::Tick => self.tick(),
-            Event::Read(Ok(entries)) => self.take_in(entries),
+            Event::Read(Ok(entries)) => {
+                self.unreadable = None;
+                self.take_in(entries);
+            }
             Event::Read(Err(error)) => self.cannot_read(&error),
         }
     }
@@ -179,14 +187,15 @@ impl Lane {
     fn may_read(&self) -> (usize, usize) {
         let must_shed =
             self.shed_before.is_some_and(|before| self.read_through.is_none_or(|read| read < before));
-        if must_shed {
+        if must_shed && !self.reading_waits {
             return (READ_MAX, HELD_BYTES_MAX);
         }
-        let waits = self.orders.paused || self.setting_aside > 0 || self.journal_unreadable();
+        let waits = self.orders.paused || self.setting_aside > 0 || self.reading_waits;
         // A sink that is away needs one event to be probed with, and no more.
         let away = self.breaker.is_open() && !self.breaker.is_suspect();
-        match self.window.room().min(READ_MAX) {
-            _ if waits || (away && self.window.held() > 0) => (0, 0),
+        let room = self.window.room().saturating_sub(self.errands.room());
+        match room.min(READ_MAX) {
+            _ if waits || (away && self.window.has_ready()) => (0, 0),
             room => (if away { room.min(1) } else { room }, self.window.room_bytes()),
         }
     }
@@ -225,9 +234,9 @@ impl Lane {
         let Some(ticket) = self.window.send_next(now) else { return false };
         let Some(item) = self.window.get(ticket) else { return false };
         let (event, sink) = (Arc::clone(&item.event), Arc::clone(&self.parts.sink));
-        let timeout = self.parts.config.timeout.get();
+        let timeout = self.parts.config.timeout.get().saturating_add(ANSWER_EXTRA);
         self.deliveries.push(Box::pin(async move {
-            let delivery = AssertUnwindSafe(sink.deliver(&event)).catch_unwind();
+            let delivery = AssertUnwindSafe(async { sink.deliver(&event).await }).catch_unwind();
             let outcome = match tokio::time::timeout(timeout, delivery).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_panic)) => {
@@ -246,7 +255,7 @@ impl Lane {
         for entry in entries {
             self.read_through = Some(entry.position);
             let bytes = entry.payload.len();
-            let event = match Envelope::decode(&entry.payload) {
+            let event = match Envelope::decode(&unshared(&entry.payload)) {
                 Ok(event) => event,
                 Err(error) => {
                     self.set_aside(entry, &error.to_string());
@@ -258,77 +267,27 @@ impl Lane {
             } else if self.shed_before.is_some_and(|before| entry.position < before) {
                 self.shed(entry.position, &event);
             } else {
-                let life = self.parts.config.retry.age_max.get();
-                let item = Item::new(
-                    event,
-                    entry.arrival,
-                    entry.arrival.plus(life),
-                    Origin::Journal(entry.position),
-                );
-                self.add(item, bytes);
+                self.add(Item::new(event, entry.arrival, Origin::Journal(entry.position)), bytes);
             }
         }
     }
 
-    pub fn take_errands(&mut self, errands: Result<Vec<Errand>, StoreError>) {
-        self.errands_fetching = false;
-        match errands {
-            Ok(errands) => {
-                // A full answer means that there may be more: ask again when there is room.
-                self.errands_wanted |= errands.len() == READ_MAX;
-                for errand in errands {
-                    let bytes = errand.event.data.bytes().len();
-                    // An errand is somebody's fresh wish: its life begins now, however old the event is.
-                    let expires = clock::now().plus(self.parts.config.retry.age_max.get());
-                    let origin = Origin::Errand(errand.letter, errand.kind);
-                    self.add(Item::new(errand.event, errand.arrived, expires, origin), bytes);
-                }
-            }
-            Err(error) => {
-                self.errands_failed = true;
-                tracing::warn!(sink = %self.parts.name, %error, "cannot read the lane's replays");
-            }
-        }
-    }
-
-    fn add(&mut self, item: Item, bytes: usize) {
+    pub fn add(&mut self, item: Item, bytes: usize) {
         let key = item.event.partition_key().map(str::to_owned);
         self.window.add(item, key.as_deref(), bytes);
     }
 
-    fn fetch_errands(&mut self) {
-        let room = self.window.room();
-        if !self.errands_wanted
-            || self.errands_fetching
-            || self.orders.paused
-            || self.breaker.is_open()
-            || room < READ_MAX
-        {
-            return;
-        }
-        (self.errands_wanted, self.errands_fetching) = (false, true);
-        let in_hand = self.window.items().filter_map(Item::errand).collect();
-        let (store, sink) = (self.shared.dead_letters.clone(), self.parts.name.clone());
-        self.start(async move { ChoreDone::Errands(store.errands(sink, in_hand, READ_MAX).await) });
-    }
-
     fn cannot_read(&mut self, error: &ReadError) {
-        if !self.journal_unreadable() {
+        if self.unreadable.is_none() {
             tracing::error!(sink = %self.parts.name, %error, "the lane cannot read the journal");
         }
-        self.stuck = Some(Failure::new(Reason::Storage, error.to_string()));
-    }
-
-    fn journal_unreadable(&self) -> bool {
-        self.stuck.as_ref().is_some_and(|why| why.reason == Reason::Storage)
+        self.unreadable = Some(Failure::new(Reason::Storage, error.to_string()));
+        self.reading_waits = true;
     }
 
     fn tick(&mut self) {
-        if self.journal_unreadable() {
-            // Reading is tried once a tick while it fails.
-            self.stuck = None;
-        }
-        self.errands_wanted |= std::mem::take(&mut self.errands_failed);
+        self.reading_waits = false;
+        self.errands.wanted |= std::mem::take(&mut self.errands.failed);
         let lag = self.shared.journal.lag(self.parts.name.as_str()).unwrap_or_default();
         let oldest_age = lag.oldest.map_or(Duration::ZERO, |oldest| clock::now().since(oldest));
         self.metrics.lags(lag.events, oldest_age);
@@ -338,7 +297,7 @@ impl Lane {
         let now = Instant::now();
         let (state, failure) = if self.orders.paused {
             (LaneState::Paused, None)
-        } else if let Some(stuck) = &self.stuck {
+        } else if let Some(stuck) = self.stuck.as_ref().or(self.unreadable.as_ref()) {
             (LaneState::Stuck, Some(stuck))
         } else if self.breaker.is_open() {
             (LaneState::Away, self.breaker.failure())
@@ -359,9 +318,9 @@ impl Lane {
         self.chores.push(Box::pin(chore));
     }
 
-    /// Lets what is in flight end within the grace; the rest stays in the journal for the next start.
+    /// Lets what is in flight end before the deadline; the rest stays in the journal for the next start.
     async fn wind_down(mut self) {
-        let deadline = Instant::now() + self.shared.grace;
+        let deadline = self.shutdown.deadline(Phase::Lanes).unwrap_or_else(Instant::now);
         while !(self.deliveries.is_empty() && self.chores.is_empty()) {
             let event = tokio::select! {
                 Some(finished) = self.deliveries.next(), if !self.deliveries.is_empty() => Event::Finished(finished),
@@ -375,10 +334,8 @@ impl Lane {
         if unconfirmed > 0 {
             tracing::warn!(sink = %self.parts.name, unconfirmed, "deliveries did not end within the grace; they are sent again at the next start");
         }
-        if tokio::time::timeout_at(deadline.max(Instant::now() + TICK), self.parts.sink.close())
-            .await
-            .is_err()
-        {
+        let closed_by = deadline.max(Instant::now() + CLOSE_MAX);
+        if tokio::time::timeout_at(closed_by, self.parts.sink.close()).await.is_err() {
             tracing::warn!(sink = %self.parts.name, "the sink did not close within the grace");
         }
         self.show();
@@ -387,9 +344,9 @@ impl Lane {
     pub fn shed_before(&self) -> Option<Position> {
         self.shed_before
     }
+}
 
-    /// The time an event of this lane may still live.
-    pub fn life_left(&self, expires: UnixMs) -> Duration {
-        expires.since(clock::now())
-    }
+/// The payload, in a buffer of its own where it is small.
+fn unshared(payload: &Bytes) -> Bytes {
+    if payload.len() <= OWN_COPY_BYTES_MAX { Bytes::copy_from_slice(payload) } else { payload.clone() }
 }

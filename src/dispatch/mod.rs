@@ -5,6 +5,7 @@
 
 mod board;
 mod breaker;
+mod errands;
 mod lane;
 mod retry;
 mod settle;
@@ -21,7 +22,6 @@ use crate::sink::{CommonConfig, Sink};
 use board::Board;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A sink with its lane's settings, ready to be walked to.
 pub struct LaneParts {
@@ -44,8 +44,6 @@ pub struct Parts {
     pub dead_letters: DeadLetters,
     /// Which events are whose.
     pub router: Arc<Router>,
-    /// How long deliveries in flight may take to end once the lanes are asked to stop.
-    pub grace: Duration,
 }
 
 /// A cheap handle on all lanes.
@@ -61,7 +59,7 @@ pub struct Dispatcher {
 pub struct NoSuchSink(pub String);
 
 impl Dispatcher {
-    /// Starts one task a lane; they stop with [`Phase::Lanes`].
+    /// Starts one task a lane; they stop with [`Phase::Lanes`], at its deadline without what is then still in flight.
     ///
     /// # Panics
     /// If the journal was not opened with a cursor of each lane's name: a mistake of the caller, not of an input.
@@ -73,8 +71,7 @@ impl Dispatcher {
                 parts.journal.feed(lane.name.as_str()).expect("the journal was opened with this cursor");
             let board = Arc::new(Board::new(lane.name.clone(), lane.kind));
             boards.insert(lane.name.clone(), Arc::clone(&board));
-            let stop = shutdown.token(Phase::Lanes).clone();
-            shutdown.spawn(Phase::Lanes, lane::run(lane, parts.clone(), feed, board, stop));
+            shutdown.spawn(Phase::Lanes, lane::run(lane, parts.clone(), feed, board, shutdown.clone()));
         }
         Dispatcher { boards: Arc::new(boards), journal: parts.journal.clone() }
     }
@@ -111,3 +108,6 @@ impl Dispatcher {
         found.map(|(_, board)| &**board).ok_or_else(|| NoSuchSink(sink.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod lane_tests;

@@ -33,15 +33,20 @@ pub(super) enum Origin {
 pub(super) struct Item {
     pub event: Arc<Envelope>,
     pub arrived: UnixMs,
-    pub expires: UnixMs,
     pub origin: Origin,
     pub attempts: u32,
-    pub first: Option<Failure>,
+    /// When and why it failed first. Its age counts from here: the time that a sink was away makes no event too old.
+    pub first: Option<(Instant, Failure)>,
 }
 
 impl Item {
-    pub fn new(event: Envelope, arrived: UnixMs, expires: UnixMs, origin: Origin) -> Self {
-        Item { event: Arc::new(event), arrived, expires, origin, attempts: 0, first: None }
+    pub fn new(event: Envelope, arrived: UnixMs, origin: Origin) -> Self {
+        Item { event: Arc::new(event), arrived, origin, attempts: 0, first: None }
+    }
+
+    /// From the journal, and older than `position`.
+    pub fn is_before(&self, position: Position) -> bool {
+        matches!(self.origin, Origin::Journal(own) if own < position)
     }
 
     pub fn errand(&self) -> Option<(LetterId, ErrandKind)> {
@@ -103,6 +108,8 @@ impl Lane {
                 self.rejected(ticket, failure, now, jitter);
             }
         }
+        // It may have been under way when the journal asked for room, and is not any more.
+        self.shed_held();
     }
 
     fn rejected(&mut self, ticket: Ticket, failure: Failure, now: Instant, jitter: f64) {
@@ -127,14 +134,13 @@ impl Lane {
         let retry = self.parts.config.retry;
         let policy =
             Policy { first: retry.first.get(), max: retry.max.get(), attempts_max: retry.attempts_max };
-        let Some(expires) = self.window.get(ticket).map(|item| item.expires) else { return };
-        let life_left = self.life_left(expires);
         let Some(item) = self.window.get_mut(ticket) else { return };
         item.attempts = item.attempts.saturating_add(1);
+        let (since, _) = item.first.get_or_insert_with(|| (now, failure.clone()));
+        let life_left = retry.age_max.get().saturating_sub(now - *since);
         match policy.step(item.attempts, life_left, jitter) {
             Step::After(delay) => {
                 tracing::debug!(sink = %self.parts.name, event = item.event.id, attempts = item.attempts, %failure, "delivery failed, to be tried again");
-                item.first.get_or_insert(failure);
                 self.window.wait(ticket, now + delay);
             }
             Step::GiveUp => self.bury(ticket, failure, Duration::ZERO),
@@ -204,7 +210,12 @@ impl Lane {
             }
             ChoreDone::Buried { ticket, last, result: Err(error) } => {
                 self.store_refused(&error);
-                self.bury(ticket, last, STORE_RETRY_WAIT);
+                if self.is_to_be_shed(ticket) {
+                    self.window.again(ticket);
+                    self.shed_held();
+                } else if !self.stop.is_cancelled() {
+                    self.bury(ticket, last, STORE_RETRY_WAIT);
+                }
             }
             ChoreDone::ErrandDelivered { ticket, result: Ok(()) } => {
                 self.stuck = None;
@@ -212,8 +223,9 @@ impl Lane {
             }
             ChoreDone::ErrandDelivered { ticket, result: Err(error) } => {
                 self.store_refused(&error);
-                if let Some(Origin::Errand(letter, kind)) =
-                    self.window.get(ticket).map(|item| item.origin.clone())
+                if !self.stop.is_cancelled()
+                    && let Some(Origin::Errand(letter, kind)) =
+                        self.window.get(ticket).map(|item| item.origin.clone())
                 {
                     self.tell_delivered(ticket, letter, kind, STORE_RETRY_WAIT);
                 }
@@ -226,7 +238,9 @@ impl Lane {
             }
             ChoreDone::SetAside { entry, detail, result: Err(error) } => {
                 self.store_refused(&error);
-                self.keep_aside(entry, detail, STORE_RETRY_WAIT);
+                if !self.stop.is_cancelled() {
+                    self.keep_aside(entry, detail, STORE_RETRY_WAIT);
+                }
             }
         }
     }
@@ -254,12 +268,16 @@ impl Lane {
     /// Sheds what is in hand, not out, and older than the journal can keep.
     pub fn shed_held(&mut self) {
         let Some(before) = self.shed_before() else { return };
-        let old = |item: &Item| matches!(item.origin, Origin::Journal(position) if position < before);
-        for item in self.window.take_held(old) {
+        for item in self.window.take_held(|item| item.is_before(before)) {
             if let Origin::Journal(position) = item.origin {
                 self.shed(position, &item.event);
             }
         }
+    }
+
+    fn is_to_be_shed(&self, ticket: Ticket) -> bool {
+        let item = self.window.get(ticket);
+        self.shed_before().is_some_and(|before| item.is_some_and(|item| item.is_before(before)))
     }
 
     fn settle(&mut self, ticket: Ticket, how: Settled) {
@@ -270,8 +288,9 @@ impl Lane {
             Settled::Shed | Settled::NotRouted => {}
         }
         self.metrics.settled(how);
-        if let Origin::Journal(position) = item.origin {
-            self.feed.settle(position);
+        match item.origin {
+            Origin::Journal(position) => self.feed.settle(position),
+            Origin::Errand(..) => self.errands.held -= 1,
         }
     }
 }
@@ -286,7 +305,7 @@ async fn put(
     let Item { event, arrived, attempts, .. } = item;
     match &item.origin {
         Origin::Journal(_) => {
-            let first = item.first.as_ref().unwrap_or(last);
+            let first = item.first.as_ref().map_or(last, |(_, failure)| failure);
             let letter =
                 Undelivered { sink, event, arrived: *arrived, attempts: *attempts, first, last, copy_to };
             let id = store.put(letter).await?;

@@ -25,7 +25,7 @@ async fn a_replay_is_asked_for_once_and_its_letter_stays_until_it_is_confirmed()
     assert_eq!(ids_of(&errands), [(id.clone(), ErrandKind::Replay)]);
     assert_eq!((&errands[0].event, errands[0].arrived), (&event("a1"), UnixMs(1_000)));
     assert_eq!(ids_of(&store.errands("audit").await), [], "only for its own lane");
-    let not_in_hand = store.letters.errands(sink("orders"), ids_of(&errands), 100).await.unwrap();
+    let not_in_hand = store.letters.errands(sink("orders"), ids_of(&errands), 100, usize::MAX).await.unwrap();
     assert_eq!(ids_of(&not_in_hand), []);
     assert!(store.letters.list(by_id(&id), None, 1).await.unwrap()[0].replaying);
 
@@ -36,6 +36,19 @@ async fn a_replay_is_asked_for_once_and_its_letter_stays_until_it_is_confirmed()
         .unwrap();
     assert_eq!(store.letters.get(id).await.unwrap(), None);
     assert_eq!((store.errands("orders").await.len(), store.letters.totals().by_sink.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_the_errand_that_crosses_its_bytes() {
+    let store = Store::new();
+    for id in ["a1", "a2", "a3"] {
+        store.put("orders", id).await.unwrap();
+    }
+    store.letters.request_replay(Filter::default()).await.unwrap();
+    let bytes = event("a1").data.bytes().len();
+    let two = store.letters.errands(sink("orders"), vec![], 100, bytes + 1).await.unwrap();
+    let third = store.letters.errands(sink("orders"), ids_of(&two), 100, bytes + 1).await.unwrap();
+    assert_eq!((two.len(), third.len()), (2, 1), "what was left out comes with the next answer");
 }
 
 #[tokio::test]
@@ -67,7 +80,7 @@ async fn a_replay_survives_a_restart_in_the_middle() {
     store.letters.request_replay(by_id(&later)).await.unwrap();
     let both = [(id.clone(), ErrandKind::Replay), (later.clone(), ErrandKind::Replay)];
     assert_eq!(ids_of(&store.errands("orders").await), both, "oldest first across the restart");
-    let one = store.letters.errands(sink("orders"), vec![both[0].clone()], 1).await.unwrap();
+    let one = store.letters.errands(sink("orders"), vec![both[0].clone()], 1, usize::MAX).await.unwrap();
     assert_eq!(ids_of(&one), [both[1].clone()], "what is in hand takes no place");
     store.letters.end_errand(sink("orders"), id, ErrandKind::Replay, ErrandEnd::Delivered).await.unwrap();
     let store = store.reopened().await;

@@ -110,6 +110,6 @@ impl Store {
         self.letters.list(Filter::default(), None, 1000).await.unwrap()
     }
     async fn errands(&self, sink_name: &str) -> Vec<Errand> {
-        self.letters.errands(sink(sink_name), vec![], 100).await.unwrap()
+        self.letters.errands(sink(sink_name), vec![], 100, usize::MAX).await.unwrap()
     }
 }
