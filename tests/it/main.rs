@@ -4,7 +4,9 @@
 
 mod admin_cli;
 mod config_whole;
+mod e2e_backlog;
 mod e2e_default_run;
+mod e2e_failed_sync;
 mod e2e_http_sink;
 mod e2e_kill;
 mod e2e_shutdown;

@@ -1,15 +1,22 @@
 //! The http sink over TLS: whom it trusts, as whom it appears, and what a refusal is.
 
 use crate::sink_http::{event, sink};
+use bytes::Bytes;
 use hookbus::sink::{Outcome, Reason};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::PrivateKeyDer;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -34,9 +41,7 @@ impl Authority {
         path
     }
 
-    /// A server of this authority that answers 200 to whatever it reads, to clients of the same authority only where
-    /// `asks_for_certificate`.
-    async fn serve(&self, asks_for_certificate: bool) -> SocketAddr {
+    fn server_config(&self, asks_for_certificate: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.leaf("localhost");
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
@@ -47,7 +52,7 @@ impl Authority {
                 .unwrap(),
             false => WebPkiClientVerifier::no_client_auth(),
         };
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier)
@@ -55,7 +60,13 @@ impl Authority {
                 vec![certificate.der().clone()],
                 PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             )
-            .unwrap();
+            .unwrap()
+    }
+
+    /// A server of this authority that answers 200 to whatever it reads, to clients of the same authority only where
+    /// `asks_for_certificate`.
+    async fn serve(&self, asks_for_certificate: bool) -> SocketAddr {
+        let config = self.server_config(asks_for_certificate);
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -76,6 +87,44 @@ impl Authority {
         });
         address
     }
+
+    /// A server that agrees on HTTP/2 by ALPN, and what it saw.
+    async fn serve_http2(&self) -> (SocketAddr, Arc<Mutex<Http2Seen>>) {
+        let mut config = self.server_config(false);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Http2Seen::default()));
+        let counter = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                counter.lock().unwrap().connections += 1;
+                let seen = Arc::clone(&counter);
+                let service = service_fn(move |request: http::Request<Incoming>| {
+                    let seen = Arc::clone(&seen);
+                    async move {
+                        let version = request.version();
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        seen.lock().unwrap().requests.push((version, body));
+                        Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new()))
+                    }
+                });
+                tokio::spawn(async move {
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        (address, seen)
+    }
+}
+
+#[derive(Default)]
+struct Http2Seen {
+    connections: usize,
+    requests: Vec<(http::Version, Bytes)>,
 }
 
 fn keys(address: SocketAddr, files: &[(&str, &Path)]) -> String {
@@ -116,4 +165,23 @@ async fn a_server_that_asks_gets_the_client_s_certificate() {
     assert_eq!(known.deliver(&event()).await, Outcome::Delivered);
     let outcome = sink(&keys(address, &[("ca", &ca)])).deliver(&event()).await;
     assert!(is_tls_away(&outcome), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_http_2_gets_all_deliveries_over_one_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (address, seen) = authority.serve_http2().await;
+    let ca = authority.file(directory.path(), "ca.pem");
+    let sink = sink(&keys(address, &[("ca", &ca)]));
+    assert_eq!(sink.deliver(&event()).await, Outcome::Delivered);
+    let event = event();
+    let outcomes = futures_util::future::join_all((0..20).map(|_| sink.deliver(&event))).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Delivered), "{outcomes:?}");
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.connections, seen.requests.len()), (1, 21));
+    for (version, body) in &seen.requests {
+        assert_eq!(*version, http::Version::HTTP_2);
+        assert!(body.ends_with(b"1e400 }}"), "R7");
+    }
 }
