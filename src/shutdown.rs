@@ -1,6 +1,6 @@
 //! The order in which the daemon stops, and the tracker that knows every task it started.
 //! Holds: no task outlives the phase it belongs to; `tokio::spawn` is called nowhere else.
-//! The phases: readiness off → ingress stops → lanes settle within their grace → journal closes → admin stops.
+//! The phases: readiness off → ingress stops → lanes settle what is in flight → journal closes → admin stops.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};

@@ -96,7 +96,8 @@ impl Default for General {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long deliveries in flight may take to end; what does not end in time is delivered after the next start.
+    /// How long requests and deliveries in hand may take to end, together; what is not delivered by then is delivered
+    /// after the next start. All of a stop takes at most 5 seconds more.
     pub grace: Period,
 }
 

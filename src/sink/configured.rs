@@ -48,7 +48,7 @@ pub struct RetryConfig {
     pub max: Period,
     /// Attempts after which an event becomes a dead letter, at least 1.
     pub attempts_max: u32,
-    /// Age after which an event that failed becomes a dead letter.
+    /// How long after its first failure an event that keeps failing becomes a dead letter.
     pub age_max: Period,
 }
 
