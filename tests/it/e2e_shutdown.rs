@@ -6,6 +6,7 @@ use crate::support::{client, eventually};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_under_load_answers_every_request_it_took_and_resets_none() {
@@ -106,4 +107,29 @@ async fn while_it_stops_it_is_not_ready_and_operators_can_still_look() {
     assert!(reason.is_object(), "the answer says why");
     daemon.ask_to_stop();
     daemon.ended().await;
+}
+
+#[tokio::test]
+async fn neither_a_sink_that_hangs_nor_a_sender_that_never_finishes_holds_up_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = HttpSink::start().await;
+    let config = format!(
+        "[shutdown]\ngrace = \"500ms\"\n[ingress]\nbody_timeout = \"10m\"\n[sources.inbox.generic]\n\
+         [sinks.orders]\ntimeout = \"10m\"\n{}",
+        sink.table("orders")
+    );
+    let mut daemon = Daemon::start(folder.path(), &config).await;
+    sink.is(Mood::Hangs);
+    assert_eq!(daemon.post("/hooks/inbox", "{\"n\":1}").await.unwrap().status, 200);
+    eventually("the delivery is under way", || async { (sink.requests() == 1).then_some(()) }).await;
+    let mut sender = tokio::net::TcpStream::connect(daemon.ingress).await.unwrap();
+    sender.write_all(b"POST /hooks/inbox HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    daemon.ask_to_stop();
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", daemon.log());
+
+    sink.is(Mood::Confirms);
+    let daemon = Daemon::start(folder.path(), &config).await;
+    eventually("what was cut off is delivered now", || async { (sink.confirmed().len() == 1).then_some(()) })
+        .await;
+    assert!(daemon.stop().await.success());
 }
