@@ -63,6 +63,17 @@ fn copy(
     disk.sync_dir(&paths.damaged)
 }
 
+/// The highest number of a segment of which something was set aside; 0 where nothing was.
+///
+/// # Errors
+/// What the operating system said.
+pub(super) fn last_number(disk: &dyn Disk, paths: &Paths) -> io::Result<u64> {
+    let names = disk.list(&paths.damaged)?;
+    let numbers = names.iter().filter_map(|name| name.split(['-', '.']).next()?.parse::<u64>().ok());
+    // A file that somebody else put there must not use up the numbers.
+    Ok(numbers.filter(|number| *number < u64::from(u32::MAX)).max().unwrap_or(0))
+}
+
 /// Moves a whole segment file aside, whose header cannot be believed.
 ///
 /// # Errors

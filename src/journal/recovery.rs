@@ -132,8 +132,8 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
         }
     }
     numbers.sort_unstable();
-    let next_number = numbers.last().map_or(1, |last| last + 1);
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
+    let mut last_set_aside = damage::last_number(disk, paths).map_err(at(&paths.damaged))?;
     for number in numbers.into_iter().rev() {
         let name = segment::file_name(number);
         let path = paths.directory.join(&name);
@@ -152,20 +152,22 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
                 });
             }
             _ => {
-                // The first sync of a segment covers its header: without one, nothing in it was ever answered.
+                // The first sync of a segment covers its header and a record: without one, nothing in it was answered.
                 let content_end = Scanner::new(file, 0, 0, bytes).zeros_from().map_err(at(&path))?;
-                let was_never_synced = header == HeaderFound::Blank || content_end <= HEADER_BYTES as u64;
+                let was_never_synced = content_end <= HEADER_BYTES as u64;
                 if found.is_empty() && was_never_synced {
-                    note_torn(&name, content_end - HEADER_BYTES as u64);
                     disk.remove(&path).map_err(at(&path))?;
                 } else {
                     damage::set_aside_segment(disk, paths, &name).map_err(at(&path))?;
+                    last_set_aside = last_set_aside.max(number);
                 }
             }
         }
     }
     found.reverse();
-    Ok((found, next_number))
+    // The number of a blank file is used again: a gap would make the next header look as if it spoke of another segment.
+    let last_found = found.last().map_or(0, |last| last.header.number);
+    Ok((found, last_found.max(last_set_aside) + 1))
 }
 
 fn note_torn(file_name: &str, bytes: u64) {

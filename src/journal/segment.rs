@@ -128,9 +128,10 @@ pub(super) fn file_name(number: u64) -> String {
     format!("{number:08}.seg")
 }
 
-/// The number in a segment's file name.
-pub(super) fn number_of(file_name: &str) -> Option<u64> {
-    file_name.strip_suffix(".seg")?.parse().ok()
+/// The number in a segment's file name; other names are not ours.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".seg")?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
 }
 
 /// The name a file has while it is being made; what is left of one is removed at the next opening.

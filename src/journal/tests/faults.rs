@@ -123,13 +123,15 @@ async fn a_segment_whose_header_is_lost_is_set_aside_whole() {
     journal.close().await;
     let segments = disk.names(DIRECTORY);
     let per_segment = (16 * 1024 - segment::HEADER_BYTES) / frame_bytes_of(&texts[0]);
-    for (sentence, at, lost) in [
-        ("the first", 0, per_segment),
-        ("one in the middle", 1, per_segment),
-        ("the last with records", 2, 60 - 2 * per_segment),
+    for (sentence, at, byte, lost) in [
+        ("the first", 0, 7, per_segment),
+        ("one in the middle", 1, 7, per_segment),
+        ("the last with records", 2, 7, 60 - 2 * per_segment),
+        ("the last with records, its header blank", 2, 0, 60 - 2 * per_segment),
     ] {
         let disk = disk.copy();
-        disk.edit(&Path::new(DIRECTORY).join(&segments[at]), |bytes| bytes[..segment::HEADER_BYTES].fill(7));
+        let path = Path::new(DIRECTORY).join(&segments[at]);
+        disk.edit(&path, |bytes| bytes[..segment::HEADER_BYTES].fill(byte));
         let (given, damaged) = contents(&disk).await;
         assert_eq!((given.len(), damaged), (60 - lost, 1), "{sentence}");
         assert_eq!(disk.names("j/damaged"), segments[at..=at], "{sentence}");

@@ -48,7 +48,8 @@ async fn a_settled_segment_goes_only_after_the_cursors_that_passed_it_are_on_dis
     until(|| async { !disk.names("j").contains(&"00000002.seg".to_owned()) }).await;
     journal.close().await;
     let log = disk.log();
-    let last_append = log.iter().rposition(|event| event.starts_with("sync j/0000")).unwrap();
+    let is_append = |event: &String| event.starts_with("sync j/0000") && event.ends_with(".seg");
+    let last_append = log.iter().rposition(is_append).unwrap();
     for segment in ["remove j/00000001.seg", "remove j/00000002.seg"] {
         let removed = log.iter().position(|event| event == segment).unwrap();
         let is_saved =
@@ -56,6 +57,35 @@ async fn a_settled_segment_goes_only_after_the_cursors_that_passed_it_are_on_dis
         assert!(is_saved, "{segment}: {log:?}");
         assert_eq!(log[removed + 1], "sync j/", "{segment}");
     }
+}
+
+#[tokio::test]
+async fn a_segment_stays_while_an_identity_in_it_is_remembered_also_after_two_restarts() {
+    let disk = MemoryDisk::new();
+    let config = Config { retention: Period::secs(0), ..small() };
+    let known = Record { dedupe: identified("", 1).dedupe, ..large() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    for record in [known.clone(), large(), large()] {
+        journal.append(vec![record]).await.unwrap();
+    }
+    until(|| async { disk.names("j").contains(&"00000002.seg".to_owned()) }).await;
+    journal.close().await;
+    // The blank second segment is removed at this start, and one is made anew.
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    for _ in 0..2 {
+        journal.append(vec![large()]).await.unwrap();
+    }
+    take(&mut journal.feed("orders").unwrap(), 5).await;
+    journal.close().await;
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    journal.append(vec![large()]).await.unwrap();
+    take(&mut journal.feed("orders").unwrap(), 1).await;
+    let before = disk.log().len();
+    until(|| async { disk.log()[before..].iter().any(|event| event.starts_with("sync j/cursors/")) }).await;
+    journal.close().await;
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    assert_eq!(journal.append(vec![known]).await, Ok(vec![Appended::Duplicate]));
+    journal.close().await;
 }
 
 #[tokio::test]
