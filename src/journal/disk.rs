@@ -1,11 +1,11 @@
 //! The disk as the journal uses it: a handful of verbs, so that a test can fail, tear or lose each of them.
 //! Holds: the only use of `std::fs` in the journal; nothing is durable before `sync_data` (contents) and
-//! `sync_dir` (names) have returned.
+//! `sync_dir` (names) have returned; what is made here only its owner may read, because payloads lie in it (R8).
 //! Absent on purpose: retries. A failed write or sync is reported once and never tried again on the same bytes (R6).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The file system as the journal uses it.
@@ -94,15 +94,28 @@ struct RealFile(File);
 struct RealLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 impl Held for RealLock {}
 
+/// To make a file, if it is not there, that only its owner may open.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made,
+        }
     }
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = private().truncate(true).open(path)?;
         Ok(Box::new(RealFile(file)))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -118,7 +131,7 @@ impl Disk for RealDisk {
         File::open(directory)?.sync_all()
     }
     fn lock(&self, path: &Path, note: &str) -> io::Result<LockAttempt> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = private().truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;

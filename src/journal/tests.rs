@@ -79,6 +79,32 @@ async fn what_was_appended_is_given_in_order_and_only_what_is_unsettled_after_a_
 }
 
 #[tokio::test]
+async fn nobody_but_its_owner_may_read_what_the_journal_keeps() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("data/journal");
+    let opened = open(&small(), &journal, &["orders"]);
+    opened.append(vec![record("a")]).await.unwrap();
+    opened.close().await;
+    let mut folders = vec![journal];
+    let mut seen = Vec::new();
+    while let Some(folder) = folders.pop() {
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            seen.push(entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+            }
+        }
+    }
+    for name in ["lock", "00000001.seg", "cursors", "orders.0", "orders.1", "damaged"] {
+        assert!(seen.iter().any(|seen| seen == name), "{name} is not among {seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_opening_is_refused_and_names_the_holder() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(&small(), directory.path(), &[]);
