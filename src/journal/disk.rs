@@ -3,6 +3,7 @@
 //! `sync_dir` (names) have returned; what is made here only its owner may read, because payloads lie in it (R8).
 //! Absent on purpose: retries. A failed write or sync is reported once and never tried again on the same bytes (R6).
 
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -74,6 +75,18 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// What the operating system said; nothing may then be believed of the bytes written since the last success.
     fn sync_data(&self) -> io::Result<()>;
+}
+
+/// Whether there was no room for what was to be written.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the process or the system ran short of something other than the disk, which says nothing against the disk.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A lock that is held until this value is dropped or the process ends, however it ends.

@@ -2,7 +2,7 @@
 //! Holds: R3 (cursors are on disk before a segment that they passed is unlinked, and the directory is synced after);
 //! a full disk refuses new records and heals by itself when room comes back.
 
-use super::disk::Held;
+use super::disk::{Held, is_no_room, is_shortage};
 use super::segment;
 use super::shared::{Cursor, Shared, Spare, lock};
 use super::table::Segment;
@@ -18,6 +18,7 @@ pub(super) struct Housekeeping {
     shared: Arc<Shared>,
     next_number: u64,
     cursor_saves_fail: bool,
+    removals_fail: bool,
     is_short: bool,
     _lock: Box<dyn Held>,
 }
@@ -25,7 +26,14 @@ pub(super) struct Housekeeping {
 impl Housekeeping {
     /// `next_number` is the number of the next segment to make.
     pub(super) fn new(shared: Arc<Shared>, next_number: u64, lock: Box<dyn Held>) -> Housekeeping {
-        Housekeeping { shared, next_number, cursor_saves_fail: false, is_short: false, _lock: lock }
+        Housekeeping {
+            shared,
+            next_number,
+            cursor_saves_fail: false,
+            removals_fail: false,
+            is_short: false,
+            _lock: lock,
+        }
     }
 
     /// Runs until asked to stop, saves the cursors a last time and lets the directory go.
@@ -87,9 +95,13 @@ impl Housekeeping {
             _ => self.shared.disk.sync_dir(&self.shared.paths.directory),
         };
         if let Err(error) = &removed {
-            tracing::warn!(path = %path.display(), %error, "a settled segment could not be removed");
+            // It is tried again at every tick.
+            if !std::mem::replace(&mut self.removals_fail, true) {
+                tracing::warn!(path = %path.display(), %error, "a settled segment could not be removed");
+            }
             return false;
         }
+        self.removals_fail = false;
         lock(&self.shared.table).forget_oldest();
         self.shared.report_disk();
         true
@@ -111,7 +123,9 @@ impl Housekeeping {
             }
             Ok(false) => {
                 if !self.is_short {
-                    tracing::warn!("no room for the journal's next segment; new records will be refused");
+                    tracing::warn!(
+                        "no room for the journal's next segment; once this one is full, new records are refused"
+                    );
                 }
                 self.is_short = true;
                 *lock(&self.shared.spare) = Spare::NoRoom;
@@ -125,7 +139,8 @@ impl Housekeeping {
         self.shared.spare_changed.notify_all();
     }
 
-    /// `Ok(false)` where the disk is full.
+    /// `Ok(false)` where there is no room now. Any other failure is one of the disk: it is as little to be trusted as
+    /// after a failed sync of records (R6).
     fn prepare(&mut self) -> io::Result<bool> {
         let shared = Arc::clone(&self.shared);
         let (directory, bytes) = (&shared.paths.directory, shared.limits.segment_bytes);
@@ -136,6 +151,12 @@ impl Housekeeping {
                     if !self.free_early() {
                         return Ok(false);
                     }
+                }
+                Err(error) if is_shortage(&error) => {
+                    if !self.is_short {
+                        tracing::warn!(%error, "the journal's next segment cannot be made now");
+                    }
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
             }
@@ -214,8 +235,4 @@ pub(super) fn save(shared: &Shared, cursor: &Cursor) -> io::Result<()> {
         Err(_) => lock(&cursor.state).dirty = true,
     }
     saved
-}
-
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

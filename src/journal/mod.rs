@@ -148,6 +148,9 @@ impl Journal {
     /// # Errors
     /// [`AppendError`].
     pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
         let bytes = records.iter().map(record::frame_bytes).sum();
         let (done, durable) = oneshot::channel();
         let call = Call { records, bytes, done };

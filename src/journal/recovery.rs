@@ -360,10 +360,13 @@ fn open_cursors(
                 slots.save(disk, &paths.cursors, &progress).map_err(at(&path))?;
             }
         }
+        // What was read may lie in the page cache only, left by a process that died before its sync: nothing is
+        // deleted by it before it has been saved again.
+        let (saved_through, dirty) = if is_saved { (0, true) } else { (progress.through(), false) };
         let cursor = Cursor {
             spec: spec.clone(),
-            saved_through: AtomicU64::new(progress.through()),
-            state: Mutex::new(CursorState { progress, outstanding: BTreeMap::new(), dirty: false }),
+            saved_through: AtomicU64::new(saved_through),
+            state: Mutex::new(CursorState { progress, outstanding: BTreeMap::new(), dirty }),
             slots: Mutex::new(slots),
             taken: AtomicBool::new(false),
             shed_before: watch::Sender::new(None),

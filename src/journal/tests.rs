@@ -62,6 +62,7 @@ async fn what_was_appended_is_given_in_order_and_only_what_is_unsettled_after_a_
     let journal = open(&small(), directory.path(), &["orders"]);
     let mut feed = journal.feed("orders").unwrap();
     assert!(journal.feed("orders").is_none(), "a cursor has one owner");
+    assert_eq!(journal.append(Vec::new()).await, Ok(Vec::new()), "nothing to store is no failure");
     for text in ["a", "b", "c"] {
         assert_eq!(journal.append(vec![record(text)]).await, Ok(vec![Appended::Stored]));
     }

@@ -105,6 +105,8 @@ impl Writer {
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut waiting = Vec::new();
         while inbox.blocking_recv_many(&mut waiting, CALLS_MAX) > 0 {
+            // Housekeeping may have found that the disk fails.
+            self.failed |= *self.shared.health.borrow() == Health::Failed;
             let mut bytes_left: usize = waiting.iter().map(Command::bytes).sum();
             for command in waiting.drain(..) {
                 match command {

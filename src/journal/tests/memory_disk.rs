@@ -29,6 +29,8 @@ struct State {
     crashed: bool,
     fail_writes: bool,
     fail_syncs: bool,
+    /// With which error of the system making a file fails.
+    fail_creates: Option<i32>,
     /// What was synced and renamed, in order.
     log: Vec<String>,
     /// Bytes that all files together may take.
@@ -92,6 +94,9 @@ impl MemoryDisk {
     pub(super) fn fail_syncs(&self, fail: bool) {
         self.state.lock().unwrap().fail_syncs = fail;
     }
+    pub(super) fn fail_creates(&self, errno: Option<i32>) {
+        self.state.lock().unwrap().fail_creates = errno;
+    }
     pub(super) fn limit_room(&self, bytes: Option<usize>) {
         self.state.lock().unwrap().room = bytes;
     }
@@ -141,7 +146,7 @@ impl MemoryDisk {
         let mut state = self.state.lock().unwrap();
         state.life += 1;
         (state.is_locked, state.crashed, state.crash_at) = (false, false, None);
-        (state.fail_writes, state.fail_syncs) = (false, false);
+        (state.fail_writes, state.fail_syncs, state.fail_creates) = (false, false, None);
         MemoryDisk { state: Arc::clone(&self.state), life: state.life }
     }
     /// The power fails: of what was not synced, `seed` decides what survives.
@@ -218,6 +223,9 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let inode = {
             let mut state = self.state.lock().unwrap();
+            if let Some(errno) = state.fail_creates {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
             state.inodes.push(Inode::default());
             state.inodes.len() - 1
         };

@@ -2,6 +2,7 @@
 
 use super::memory_disk::MemoryDisk;
 use super::*;
+use rustix::io::Errno;
 use std::future::Future;
 
 const QUICK: Duration = Duration::from_millis(1);
@@ -137,6 +138,57 @@ async fn a_full_disk_refuses_and_heals_when_there_is_room_again() {
     let mut feed = journal.feed("orders").unwrap();
     assert_eq!(take(&mut feed, count + 1).await.len(), count + 1, "and every answered record is there");
     journal.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_the_next_segment_is_made_fails_the_journal_and_a_shortage_does_not() {
+    for (errno, error, health) in [
+        (Errno::IO, AppendError::Failed, Health::Failed),
+        (Errno::ROFS, AppendError::Failed, Health::Failed),
+        (Errno::MFILE, AppendError::Full, Health::Full),
+        (Errno::NOSPC, AppendError::Full, Health::Full),
+    ] {
+        let disk = MemoryDisk::new();
+        let journal = open_quick(&small(), &disk, &sinks(&["orders"]));
+        journal.append(vec![large()]).await.unwrap();
+        disk.fail_creates(Some(errno.raw_os_error()));
+        let mut count = 1;
+        let refused = loop {
+            match journal.append(vec![large()]).await {
+                Ok(_) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((refused, *journal.health().borrow()), (error.clone(), health), "{errno}");
+        let mut feed = journal.feed("orders").unwrap();
+        assert_eq!(take(&mut feed, count).await.len(), count, "{errno}: sinks go on with what is durable");
+        disk.fail_creates(None);
+        if error == AppendError::Failed {
+            assert_eq!(journal.append(vec![record("a")]).await, Err(AppendError::Failed), "{errno}: R6");
+        } else {
+            until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
+        }
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_was_read_is_saved_again_before_anything_is_deleted_by_it() {
+    let disk = MemoryDisk::new();
+    let journal = Journal::open(&small(), Path::new("j"), Arc::new(disk.clone()), &sinks(&["orders"])).unwrap();
+    for _ in 0..12 {
+        journal.append(vec![large()]).await.unwrap();
+    }
+    take(&mut journal.feed("orders").unwrap(), 12).await;
+    journal.close().await;
+    let before = disk.log().len();
+    let config = Config { retention: Period::secs(0), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    until(|| async { !disk.names("j").contains(&"00000002.seg".to_owned()) }).await;
+    journal.close().await;
+    let log = &disk.log()[before..];
+    let removed = log.iter().position(|event| event == "remove j/00000001.seg").unwrap();
+    assert!(log[..removed].iter().any(|event| event.starts_with("sync j/cursors/orders.")), "{log:?}");
 }
 
 #[tokio::test]
