@@ -9,6 +9,7 @@
 
 use super::cursor::Progress;
 use super::disk::{Disk, DiskFile};
+use super::salvage;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -164,8 +165,8 @@ impl Slots {
 fn read_slot(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let bytes = file.size()?.min(SLOT_BYTES_MAX);
     let mut slot = vec![0; usize::try_from(bytes).expect("the limit fits memory")];
-    let read = file.read_at(&mut slot, 0)?;
-    slot.truncate(read);
+    let salvaged = salvage::read(file, &mut slot, 0)?;
+    slot.truncate(salvaged.read);
     Ok(slot)
 }
 

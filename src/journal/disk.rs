@@ -89,6 +89,13 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
+/// Whether the bytes cannot be had from where they lie: a bad sector, or a checksum of the file system.
+pub(super) fn is_medium_error(error: &io::Error) -> bool {
+    [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// A lock that is held until this value is dropped or the process ends, however it ends.
 pub trait Held: Send + Sync {}
 

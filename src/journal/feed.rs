@@ -10,6 +10,9 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
+/// After so many reads in a row that failed, what the disk does not give counts as damage. A lane asks once a second.
+const FAILED_READS_MAX: u32 = 10;
+
 /// One cursor's way through the journal; one owner. It does not keep the journal open.
 pub struct Feed {
     shared: Arc<Shared>,
@@ -21,13 +24,24 @@ pub struct Feed {
     ahead: VecDeque<Entry>,
     reading: Option<oneshot::Receiver<io::Result<Fetched>>>,
     place: Option<ReadPlace>,
+    /// In a row.
+    failed_reads: u32,
 }
 
 impl Feed {
     pub(super) fn new(shared: Arc<Shared>, cursor: Arc<Cursor>) -> Feed {
         let next = lock(&cursor.state).progress.through() + 1;
         let published = shared.published.subscribe();
-        Feed { shared, cursor, published, next, ahead: VecDeque::new(), reading: None, place: None }
+        Feed {
+            shared,
+            cursor,
+            published,
+            next,
+            ahead: VecDeque::new(),
+            reading: None,
+            place: None,
+            failed_reads: 0,
+        }
     }
 
     /// The next records in order, at least one, at most `count_max`, stopping after `bytes_max` payload bytes;
@@ -104,7 +118,8 @@ impl Feed {
 
     fn start_reading(&mut self) -> Result<(), ReadError> {
         let (done, reading) = oneshot::channel();
-        let request = ReadRequest { from: self.next, place: self.place.take(), done };
+        let salvage = self.failed_reads >= FAILED_READS_MAX;
+        let request = ReadRequest { from: self.next, place: self.place.take(), salvage, done };
         let sent = lock(&self.shared.reads).as_ref().is_some_and(|reads| reads.try_send(request).is_ok());
         if !sent {
             return Err(ReadError::Closed);
@@ -117,8 +132,11 @@ impl Feed {
         let Some(reading) = &mut self.reading else { return Ok(()) };
         let fetched = reading.await;
         self.reading = None;
-        let fetched =
-            fetched.map_err(|_| ReadError::Closed)?.map_err(|error| ReadError::Io(error.to_string()))?;
+        let fetched = fetched.map_err(|_| ReadError::Closed)?.map_err(|error| {
+            self.failed_reads = self.failed_reads.saturating_add(1);
+            ReadError::Io(error.to_string())
+        })?;
+        self.failed_reads = 0;
         self.settle_missing(&fetched);
         self.next = self.next.max(fetched.through + 1);
         self.ahead = fetched.entries.into();

@@ -2,6 +2,7 @@
 //! Holds: R3 (cursors are on disk before a segment that they passed is unlinked, and the directory is synced after);
 //! a full disk refuses new records and heals by itself when room comes back.
 
+use super::damage;
 use super::disk::{Held, is_no_room, is_shortage};
 use super::segment;
 use super::shared::{Cursor, Shared, Spare, lock};
@@ -50,6 +51,7 @@ impl Housekeeping {
         self.make_spare();
         self.save_cursors();
         self.delete_expired();
+        self.measure_damage();
         self.publish_shedding();
     }
 
@@ -105,6 +107,20 @@ impl Housekeeping {
         lock(&self.shared.table).forget_oldest();
         self.shared.report_disk();
         true
+    }
+
+    /// Notices what was set aside and what an operator has cleared away.
+    fn measure_damage(&self) {
+        let known = self.shared.damaged_ranges.load(Ordering::Relaxed);
+        if known == 0 {
+            return;
+        }
+        // What cannot be listed now keeps counting as it did.
+        let Ok(kept) = damage::measure(&*self.shared.disk, &self.shared.paths) else { return };
+        self.shared.damaged_ranges.store(kept.files, Ordering::Relaxed);
+        if self.shared.damaged_bytes.swap(kept.bytes, Ordering::Relaxed) != kept.bytes {
+            self.shared.report_disk();
+        }
     }
 
     /// Makes the next segment's file where it is wanted and the budget allows it.
@@ -174,7 +190,7 @@ impl Housekeeping {
     /// Whether one more segment keeps to the budget, after freeing what only its retention keeps.
     fn fits_budget(&mut self) -> bool {
         let limits = self.shared.limits.clone();
-        while lock(&self.shared.table).bytes() + limits.segment_bytes > limits.disk_max {
+        while self.shared.disk_bytes() + limits.segment_bytes > limits.disk_max {
             if !self.free_early() {
                 return false;
             }

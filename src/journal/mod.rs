@@ -5,7 +5,7 @@
 //!
 //! Three threads do the work: the writer (`writer`), housekeeping (`housekeeping`) and the reader for lanes that are
 //! behind (`reader`). The handle and the feeds talk to them through `shared`. One layer a file, lowest first:
-//! disk, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe.
+//! disk, salvage, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ mod reader;
 mod recent;
 mod record;
 mod recovery;
+mod salvage;
 mod scan;
 mod segment;
 mod shared;
@@ -124,7 +125,8 @@ impl Journal {
             cursors: recovered.cursors,
             published: watch::Sender::new(Published { through: recovered.next_sequence - 1, closed: false }),
             health: watch::Sender::new(Health::Ready),
-            damaged_ranges: AtomicU64::new(recovered.damaged_ranges),
+            damaged_ranges: AtomicU64::new(recovered.damaged.files),
+            damaged_bytes: AtomicU64::new(recovered.damaged.bytes),
             reads: Mutex::new(Some(reads)),
         });
         shared.report_disk();
@@ -169,10 +171,11 @@ impl Journal {
     /// What `status` shows.
     #[must_use]
     pub fn status(&self) -> Status {
+        let bytes = self.shared.disk_bytes();
         let table = lock(&self.shared.table);
         Status {
             health: *self.shared.health.borrow(),
-            bytes: table.bytes(),
+            bytes,
             bytes_max: self.shared.limits.disk_max,
             segments: table.count(),
             records: table.records(),

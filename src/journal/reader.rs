@@ -21,6 +21,8 @@ pub(super) struct ReadRequest {
     pub from: u64,
     /// Where the lane's last read ended.
     pub place: Option<ReadPlace>,
+    /// What the disk has refused so often that it counts as damage now.
+    pub salvage: bool,
     pub done: oneshot::Sender<io::Result<Fetched>>,
 }
 
@@ -43,13 +45,13 @@ pub(super) struct Fetched {
 /// Answers requests until the journal is closed.
 pub(super) fn run(shared: &Arc<Shared>, mut requests: mpsc::Receiver<ReadRequest>) {
     while let Some(request) = requests.blocking_recv() {
-        let fetched = fetch(shared, request.from, request.place);
+        let fetched = fetch(shared, request.from, request.place, request.salvage);
         // A feed that was dropped meanwhile needs no answer.
         let _ = request.done.send(fetched);
     }
 }
 
-fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>) -> io::Result<Fetched> {
+fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) -> io::Result<Fetched> {
     let durable = shared.durable();
     let Some(segment) = lock(&shared.table).holding(from).cloned() else {
         return Ok(Fetched { entries: Vec::new(), through: durable, place: None });
@@ -65,6 +67,10 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>) -> io::Result<Fet
         }
     };
     scanner.extend(segment.readable);
+    if salvage {
+        // Until the end of the segment: where one sector is bad, its neighbours may be, too.
+        scanner.salvage();
+    }
     let mut entries = Vec::new();
     let mut bytes = 0;
     let mut through = from.max(segment.first) - 1;
@@ -85,11 +91,11 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>) -> io::Result<Fet
                     });
                 }
             }
-            Step::Damage(range) => note_damage(shared, segment.number, &scanner, &range),
+            Step::Damage(range) => note_damage(shared, segment.number, &scanner, &range)?,
             Step::End => {
                 let end = scanner.zeros_from()?;
                 if end > before {
-                    note_damage(shared, segment.number, &scanner, &(before..end));
+                    note_damage(shared, segment.number, &scanner, &(before..end))?;
                 }
                 (scanned, through) = (segment.end - 1, segment.end - 1);
             }
@@ -99,8 +105,14 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>) -> io::Result<Fet
     Ok(Fetched { entries, through, place: Some(place) })
 }
 
-fn note_damage(shared: &Shared, number: u64, scanner: &Scanner, range: &std::ops::Range<u64>) {
-    if damage::set_aside(&*shared.disk, &shared.paths, number, scanner.file(), range) {
+fn note_damage(
+    shared: &Shared,
+    number: u64,
+    scanner: &Scanner,
+    range: &std::ops::Range<u64>,
+) -> io::Result<()> {
+    if damage::set_aside(&*shared.disk, &shared.paths, number, scanner, range)? {
         shared.damaged_ranges.fetch_add(1, Ordering::Relaxed);
     }
+    Ok(())
 }

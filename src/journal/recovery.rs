@@ -10,6 +10,8 @@ use super::cursor_file::{self, Loaded, Slots};
 use super::damage;
 use super::dedupe::Remembered;
 use super::disk::{Disk, DiskFile, Held, LockAttempt};
+use super::record::ALIGNMENT;
+use super::salvage;
 use super::scan::{Scanner, Step};
 use super::segment::{self, Active, HEADER_BYTES, Header, HeaderFound, SyncedThrough};
 use super::shared::{Cursor, CursorState, Paths};
@@ -35,7 +37,7 @@ pub(super) struct Recovered {
     pub next_sequence: u64,
     pub next_number: u64,
     pub cursors: HashMap<String, Arc<Cursor>>,
-    pub damaged_ranges: u64,
+    pub damaged: damage::Kept,
 }
 
 /// A segment whose header is sound.
@@ -116,7 +118,7 @@ pub(super) fn recover(
         next_sequence,
         next_number,
         cursors,
-        damaged_ranges: disk.list(&paths.damaged).map_err(at(&paths.damaged))?.len() as u64,
+        damaged: damage::measure(disk, paths).map_err(at(&paths.damaged))?,
     })
 }
 
@@ -140,9 +142,8 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
         let file: Arc<dyn DiskFile> = disk.open(&path).map_err(at(&path))?.into();
         let bytes = file.size().map_err(at(&path))?;
         let mut region = vec![0; HEADER_BYTES];
-        let read = file.read_at(&mut region, 0).map_err(at(&path))?;
-        let header = Header::decode(&region[..read]);
-        match header {
+        let salvaged = salvage::read(&*file, &mut region, 0).map_err(at(&path))?;
+        match Header::decode(&region[..salvaged.read]) {
             HeaderFound::Good(header) if header.number == number => found.push(Found { header, file, bytes }),
             HeaderFound::Newer(version) => {
                 return Err(OpenError::NewerFormat {
@@ -153,7 +154,9 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
             }
             _ => {
                 // The first sync of a segment covers its header and a record: without one, nothing in it was answered.
-                let content_end = Scanner::new(file, 0, 0, bytes).zeros_from().map_err(at(&path))?;
+                let mut scanner = Scanner::new(file, 0, 0, bytes);
+                scanner.salvage();
+                let content_end = scanner.zeros_from().map_err(at(&path))?;
                 let was_never_synced = content_end <= HEADER_BYTES as u64;
                 if found.is_empty() && was_never_synced {
                     disk.remove(&path).map_err(at(&path))?;
@@ -182,6 +185,7 @@ fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenE
     let name = segment::file_name(header.number);
     let path = paths.directory.join(&name);
     let mut scanner = Scanner::new(Arc::clone(&last.file), header.generation, header.first, last.bytes);
+    scanner.salvage();
     let mut tail = Tail {
         last: header.first - 1,
         newest_ms: UnixMs(i64::MIN),
@@ -202,12 +206,18 @@ fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenE
                 }
             }
             Step::Damage(range) => {
-                damage::set_aside(disk, paths, header.number, scanner.file(), &range);
+                damage::set_aside(disk, paths, header.number, &scanner, &range).map_err(at(&path))?;
             }
             Step::End => break,
         }
     }
     tail.ends = (scanner.offset(), scanner.zeros_from().map_err(at(&path))?);
+    if scanner.has_unreadable_from(tail.ends.0) {
+        // Nobody can tell whether it was answered, so it is no torn end: it stays, and writing goes on behind it.
+        let end = tail.ends.1.next_multiple_of(ALIGNMENT as u64);
+        damage::set_aside(disk, paths, header.number, &scanner, &(tail.ends.0..end)).map_err(at(&path))?;
+        tail.ends = (end, end);
+    }
     note_torn(&name, tail.ends.1 - tail.ends.0);
     Ok(tail)
 }
@@ -276,6 +286,7 @@ fn identities_of(paths: &Paths, one: &Found, end: u64) -> Result<Vec<(Dedupe, Un
     let path = paths.directory.join(segment::file_name(one.header.number));
     let header = &one.header;
     let mut scanner = Scanner::new(Arc::clone(&one.file), header.generation, header.first, one.bytes);
+    scanner.salvage();
     let mut identities = Vec::new();
     let mut last = 0;
     while last + 1 < end {

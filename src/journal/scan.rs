@@ -4,6 +4,7 @@
 
 use super::disk::DiskFile;
 use super::record::{ALIGNMENT, FIXED_BYTES, FrameHead, generation_of};
+use super::salvage;
 use super::segment::HEADER_BYTES;
 use super::types::Dedupe;
 use crate::time::UnixMs;
@@ -48,6 +49,10 @@ pub(super) struct Scanner {
     sequence_min: u64,
     chunk: Bytes,
     chunk_start: u64,
+    /// What the disk cannot give is stepped over like damage.
+    salvages: bool,
+    /// Where the last piece ends that the disk could not give.
+    unreadable_end: u64,
     /// Where zeros begin that reach to the limit, once somebody asked.
     zeros_from: Option<u64>,
 }
@@ -63,8 +68,20 @@ impl Scanner {
             sequence_min: first,
             chunk: Bytes::new(),
             chunk_start: 0,
+            salvages: false,
+            unreadable_end: 0,
             zeros_from: None,
         }
+    }
+
+    /// From here on, what the disk cannot give is damage, not an error.
+    pub(super) fn salvage(&mut self) {
+        self.salvages = true;
+    }
+
+    /// Whether the disk could not give some of the bytes at or after `offset`.
+    pub(super) fn has_unreadable_from(&self, offset: u64) -> bool {
+        self.unreadable_end > offset
     }
 
     /// The file grew: records up to here are durable now.
@@ -197,7 +214,15 @@ impl Scanner {
             return Ok(());
         }
         let mut chunk = vec![0; count.max(CHUNK_BYTES).min(available)];
-        let read = self.file.read_at(&mut chunk, at)?;
+        let read = if self.salvages {
+            let salvaged = salvage::read(&*self.file, &mut chunk, at)?;
+            if let Some(last) = salvaged.unreadable.last() {
+                self.unreadable_end = self.unreadable_end.max(at + last.end as u64);
+            }
+            salvaged.read
+        } else {
+            self.file.read_at(&mut chunk, at)?
+        };
         chunk.truncate(read);
         self.chunk = Bytes::from(chunk);
         self.chunk_start = at;

@@ -8,6 +8,7 @@
 //! ```
 
 use super::disk::{Disk, DiskFile};
+use super::salvage;
 use crate::time::UnixMs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -217,7 +218,8 @@ impl Active {
 
     /// Goes on after recovery: `end` is where the last good record ends, what lies between `end` and `cut_to` is
     /// replaced with zeros. The good bytes are written once more before the sync: after a failed sync the system may
-    /// hold pages that it believes clean and that never reached the disk, and a sync alone would vouch for them.
+    /// hold pages that it believes clean and that never reached the disk, and a sync alone would vouch for them. What
+    /// cannot be read is left as it is.
     ///
     /// # Errors
     /// What the operating system said.
@@ -232,11 +234,17 @@ impl Active {
         let mut at = 0;
         while at < end {
             let wanted = usize::try_from((end - at).min(COPY_CHUNK_BYTES)).expect("a chunk fits memory");
-            let read = file.read_at(&mut chunk[..wanted], at)?;
+            let salvage::Salvaged { read, unreadable } = salvage::read(&*file, &mut chunk[..wanted], at)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            file.write_at(&chunk[..read], at)?;
+            let mut sound_from = 0;
+            for hole in unreadable.into_iter().chain(std::iter::once(read..read)) {
+                if hole.start > sound_from {
+                    file.write_at(&chunk[sound_from..hole.start], at + sound_from as u64)?;
+                }
+                sound_from = hole.end;
+            }
             at += read as u64;
         }
         if cut_to > end {

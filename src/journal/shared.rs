@@ -109,7 +109,9 @@ pub(super) struct Shared {
     pub cursors: HashMap<String, Arc<Cursor>>,
     pub published: watch::Sender<Published>,
     pub health: watch::Sender<Health>,
+    /// Files in `damaged/`, and their bytes.
     pub damaged_ranges: AtomicU64,
+    pub damaged_bytes: AtomicU64,
     /// To the reader thread; `None` once closed.
     pub reads: Mutex<Option<mpsc::Sender<ReadRequest>>>,
 }
@@ -165,8 +167,13 @@ impl Shared {
         self.cursors.values().map(|cursor| cursor.saved_through.load(Ordering::Acquire)).min()
     }
 
+    /// What the budget counts: segments, and what was set aside.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        lock(&self.table).bytes() + self.damaged_bytes.load(Ordering::Relaxed)
+    }
+
     /// Sets the gauges of the disk.
     pub(super) fn report_disk(&self) {
-        metrics::disk_used(lock(&self.table).bytes(), self.limits.disk_max);
+        metrics::disk_used(self.disk_bytes(), self.limits.disk_max);
     }
 }

@@ -181,7 +181,7 @@ pub enum Health {
 pub struct Status {
     /// Whether it can take work.
     pub health: Health,
-    /// Bytes on disk, preallocated ones included.
+    /// Bytes on disk, preallocated ones and what was set aside in `damaged/` included.
     pub bytes: u64,
     /// The budget.
     pub bytes_max: u64,

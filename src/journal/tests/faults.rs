@@ -112,6 +112,141 @@ async fn damage_in_an_older_segment_is_met_by_the_reader_and_skipped() {
     assert_eq!((given, damaged), (expected, 1));
 }
 
+/// Two segments and more of records of 500 bytes.
+async fn with_segments(disk: &MemoryDisk) -> Vec<String> {
+    let journal = open_on(disk, &["orders"]).unwrap();
+    let texts: Vec<String> = (0..60).map(|number| format!("{number:0>500}")).collect();
+    for text in &texts {
+        journal.append(vec![record(text)]).await.unwrap();
+    }
+    journal.close().await;
+    texts
+}
+
+/// Takes all records from the journal on `disk`, and tells how often reading failed on the way.
+async fn insist(disk: &MemoryDisk, count: usize, failures_max: usize) -> (Vec<String>, usize) {
+    let journal = open_on(disk, &["orders"]).unwrap();
+    let mut feed = journal.feed("orders").unwrap();
+    let (mut given, mut failures) = (Vec::new(), 0);
+    while given.len() < count && failures < failures_max {
+        match feed.next(1, 1).await {
+            Ok(entries) => {
+                given.extend(entries.iter().map(|entry| String::from_utf8(entry.payload.to_vec()).unwrap()))
+            }
+            Err(ReadError::Io(_)) => failures += 1,
+            Err(ReadError::Closed) => panic!("the journal is open"),
+        }
+    }
+    journal.close().await;
+    (given, failures)
+}
+
+#[tokio::test]
+async fn a_bad_sector_costs_what_lies_on_it_once_reading_has_failed_often_enough() {
+    let disk = MemoryDisk::new();
+    let texts = with_segments(&disk).await;
+    disk.make_unreadable(Path::new(SEGMENT), 8192..8200);
+    let hit = |at: usize| {
+        let start = segment::HEADER_BYTES + at * frame_bytes_of(&texts[0]);
+        start < 3 * 4096 && start + frame_bytes_of(&texts[0]) > 2 * 4096
+    };
+    let expected: Vec<String> =
+        texts.iter().enumerate().filter(|(at, _)| !hit(*at)).map(|(_, text)| format!("{text}!")).collect();
+    assert_eq!(expected.len(), 51);
+    let (given, failures) = insist(&disk, 51, 100).await;
+    assert_eq!((given, failures), (expected, 10));
+    let aside = disk.names("j/damaged");
+    assert_eq!(
+        aside,
+        [format!("00000001-{:010}.bin", segment::HEADER_BYTES + 7 * frame_bytes_of(&texts[0]))]
+    );
+    let kept = disk.read(&Path::new("j/damaged").join(&aside[0]));
+    assert!(kept.starts_with(
+        &disk.read(Path::new(SEGMENT))[segment::HEADER_BYTES + 7 * frame_bytes_of(&texts[0])..8192]
+    ));
+    assert!(
+        kept[kept.len() - 100..].iter().all(|byte| *byte != 0xff),
+        "what can be read on both sides is there"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_while_the_whole_disk_does_not_answer() {
+    let disk = MemoryDisk::new();
+    with_segments(&disk).await;
+    let journal = open_on(&disk, &["orders"]).unwrap();
+    let mut feed = journal.feed("orders").unwrap();
+    disk.make_unreadable(Path::new(SEGMENT), 0..16 * 1024);
+    disk.fail_writes(true);
+    for _ in 0..30 {
+        assert!(matches!(feed.next(1, 1).await, Err(ReadError::Io(_))));
+    }
+    assert_eq!(journal.lag("orders").unwrap().events, 60);
+    disk.fail_writes(false);
+    disk.make_readable();
+    assert_eq!(take(&mut feed, 60).await.len(), 60, "all are there when it is back");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_bad_sector_in_the_last_segment_stops_no_start_and_is_not_written_over() {
+    let texts: Vec<String> = (0..12).map(|number| format!("{number:0>500}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let intact = with_records(&texts).await;
+    let end = segment::HEADER_BYTES + 12 * frame_bytes_of(texts[0]);
+    for (sentence, bad) in [("in the middle", 8192..8193), ("at the end", end - 1..end)] {
+        let disk = intact.copy();
+        disk.make_unreadable(Path::new(SEGMENT), bad.clone());
+        let page = bad.start / 4096 * 4096;
+        let is_lost = |at: usize| {
+            let start = segment::HEADER_BYTES + at * frame_bytes_of(texts[0]);
+            start < page + 4096 && start + frame_bytes_of(texts[0]) > page
+        };
+        let mut expected: Vec<String> =
+            (0..12).filter(|at| !is_lost(*at)).map(|at| format!("{}!", texts[at])).collect();
+        expected.push("more!".to_owned());
+        let journal = open_on(&disk, &["orders"]).unwrap();
+        journal.append(vec![record("more")]).await.unwrap();
+        journal.close().await;
+        assert_eq!(insist(&disk, expected.len(), 100).await.0, expected, "{sentence}");
+        assert_eq!(disk.names("j/damaged").len(), 1, "{sentence}");
+        assert_eq!(disk.read(Path::new(SEGMENT))[..end], intact.read(Path::new(SEGMENT))[..end], "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn unreadable_cursor_slots_and_headers_are_damaged_ones() {
+    let disk = with_records(&["a", "b"]).await;
+    for slot in disk.names("j/cursors") {
+        disk.make_unreadable(&Path::new("j/cursors").join(slot), 0..1);
+    }
+    assert_eq!(contents(&disk).await.0, ["a!", "b!"]);
+    disk.make_unreadable(Path::new(SEGMENT), 0..1);
+    assert_eq!(contents(&disk).await, (vec![], 1));
+    assert_eq!(disk.names("j/damaged"), ["00000001.seg"]);
+}
+
+#[tokio::test]
+async fn what_is_set_aside_counts_towards_the_budget_until_it_is_cleared_away() {
+    let disk = MemoryDisk::new();
+    with_segments(&disk).await;
+    disk.edit(Path::new(SEGMENT), |bytes| bytes[..segment::HEADER_BYTES].fill(7));
+    let journal = open_on(&disk, &["orders"]).unwrap();
+    let files =
+        |disk: &MemoryDisk| disk.names(DIRECTORY).iter().filter(|name| name.ends_with(".seg")).count() as u64;
+    assert_eq!(journal.status().damaged_ranges, 1);
+    assert!(journal.status().bytes >= (files(&disk) + 1) * 16 * 1024 - 16 * 1024);
+    disk.unlink(Path::new("j/damaged/00000001.seg"));
+    let cleared = async {
+        while journal.status().damaged_ranges > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cleared).await.expect("what was cleared away no longer counts");
+    assert_eq!(journal.status().bytes, files(&disk) * 16 * 1024);
+    journal.close().await;
+}
+
 #[tokio::test]
 async fn a_segment_whose_header_is_lost_is_set_aside_whole() {
     let disk = MemoryDisk::new();

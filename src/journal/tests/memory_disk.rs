@@ -31,6 +31,8 @@ struct State {
     fail_syncs: bool,
     /// With which error of the system making a file fails.
     fail_creates: Option<i32>,
+    /// Where a file cannot be read.
+    bad: Vec<(usize, std::ops::Range<usize>)>,
     /// What was synced and renamed, in order.
     log: Vec<String>,
     /// Bytes that all files together may take.
@@ -96,6 +98,15 @@ impl MemoryDisk {
     }
     pub(super) fn fail_creates(&self, errno: Option<i32>) {
         self.state.lock().unwrap().fail_creates = errno;
+    }
+    /// Reads of these bytes of a file fail from now on.
+    pub(super) fn make_unreadable(&self, path: &Path, bytes: std::ops::Range<usize>) {
+        let mut state = self.state.lock().unwrap();
+        let inode = state.names[path];
+        state.bad.push((inode, bytes));
+    }
+    pub(super) fn make_readable(&self) {
+        self.state.lock().unwrap().bad.clear();
     }
     pub(super) fn limit_room(&self, bytes: Option<usize>) {
         self.state.lock().unwrap().room = bytes;
@@ -286,6 +297,11 @@ impl DiskFile for MemoryFile {
         let current = &state.inodes[self.inode].current;
         let rest = current.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let count = rest.len().min(into.len());
+        let start = usize::try_from(offset).unwrap();
+        let hits = |bad: &std::ops::Range<usize>| bad.start < start + count && start < bad.end;
+        if state.bad.iter().any(|(inode, bad)| *inode == self.inode && hits(bad)) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         into[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     }

@@ -175,7 +175,8 @@ async fn a_disk_that_fails_while_the_next_segment_is_made_fails_the_journal_and_
 #[tokio::test]
 async fn a_cursor_that_was_read_is_saved_again_before_anything_is_deleted_by_it() {
     let disk = MemoryDisk::new();
-    let journal = Journal::open(&small(), Path::new("j"), Arc::new(disk.clone()), &sinks(&["orders"])).unwrap();
+    let journal =
+        Journal::open(&small(), Path::new("j"), Arc::new(disk.clone()), &sinks(&["orders"])).unwrap();
     for _ in 0..12 {
         journal.append(vec![large()]).await.unwrap();
     }

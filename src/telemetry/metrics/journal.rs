@@ -58,8 +58,12 @@ pub fn describe() {
     describe_histogram!(SYNC_SECONDS, Unit::Seconds, "time of one sync");
     describe_histogram!(BATCH_RECORDS, Unit::Count, "records covered by one sync");
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "bytes covered by one sync");
-    describe_gauge!(DISK_BYTES, Unit::Bytes, "bytes of segment files, preallocated ones included");
-    describe_gauge!(BUDGET_LEFT_BYTES, Unit::Bytes, "bytes of disk_max that no segment file takes");
+    describe_gauge!(
+        DISK_BYTES,
+        Unit::Bytes,
+        "bytes of segment files, preallocated ones included, and of what was set aside"
+    );
+    describe_gauge!(BUDGET_LEFT_BYTES, Unit::Bytes, "bytes of disk_max that are not taken");
     describe_counter!(DAMAGED, Unit::Count, "damaged ranges found and set aside");
     describe_counter!(TORN_BYTES, Unit::Bytes, "bytes of unfinished writes cut at a start");
     describe_counter!(
