@@ -4,6 +4,7 @@
 
 use super::types::Dedupe;
 use crate::time::UnixMs;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,28 +40,34 @@ impl Remembered {
         self.seen.get(key).is_some_and(|seen| seen.covers(arrival))
     }
 
-    /// Notes an identity that was not known.
-    pub(super) fn remember(&mut self, dedupe: &Dedupe, arrival: UnixMs) {
+    /// Notes an identity, unless an arrival with it is a duplicate; tells whether it was noted. One look into the map:
+    /// with many identities it is far from every cache.
+    pub(super) fn remember(&mut self, dedupe: &Dedupe, arrival: UnixMs) -> bool {
         let window_ms = u64::try_from(dedupe.window.as_millis()).unwrap_or(u64::MAX);
-        if self.remembered_max == 0 || window_ms == 0 {
-            return;
-        }
-        self.forget(arrival);
         let seen = Seen { arrival, window_ms };
-        self.seen.insert(dedupe.key, seen);
+        match self.seen.entry(dedupe.key) {
+            Entry::Occupied(known) if known.get().covers(arrival) => return false,
+            _ if self.remembered_max == 0 || window_ms == 0 => return true,
+            Entry::Occupied(mut over) => drop(over.insert(seen)),
+            Entry::Vacant(new) => drop(new.insert(seen)),
+        }
         self.order.push_back((dedupe.key, seen));
+        self.forget(arrival);
+        true
     }
 
     /// Drops what is over at the front, and what is too much.
     fn forget(&mut self, now: UnixMs) {
         while let Some((key, seen)) = self.order.front() {
             let is_over = !seen.covers(now);
-            if !is_over && self.order.len() < self.remembered_max {
+            if !is_over && self.order.len() <= self.remembered_max {
                 return;
             }
             // An identity that came again since then has a newer entry, and stays.
-            if self.seen.get(key) == Some(seen) {
-                self.seen.remove(key);
+            if let Entry::Occupied(entry) = self.seen.entry(*key)
+                && entry.get() == seen
+            {
+                entry.remove();
                 self.forgotten_early += u64::from(!is_over);
             }
             self.order.pop_front();

@@ -3,7 +3,7 @@
 //! a full disk refuses new records and heals by itself when room comes back.
 
 use super::damage;
-use super::disk::{Held, is_no_room, is_shortage};
+use super::disk::{DiskFile, Held, is_no_room, is_shortage};
 use super::segment;
 use super::shared::{Cursor, Shared, Spare, lock};
 use super::table::Segment;
@@ -21,6 +21,8 @@ pub(super) struct Housekeeping {
     cursor_saves_fail: bool,
     removals_fail: bool,
     is_short: bool,
+    /// A freed segment's file, blank, to become the next one.
+    recycled: Option<Arc<dyn DiskFile>>,
     _lock: Box<dyn Held>,
 }
 
@@ -33,6 +35,7 @@ impl Housekeeping {
             cursor_saves_fail: false,
             removals_fail: false,
             is_short: false,
+            recycled: None,
             _lock: lock,
         }
     }
@@ -89,12 +92,17 @@ impl Housekeeping {
         }
     }
 
-    /// Unlinks the oldest segment, which nobody needs.
+    /// Takes the oldest segment, which nobody needs, away; its file becomes the next one where that is wanted.
     fn delete(&mut self, segment: &Segment) -> bool {
-        let path = self.shared.paths.directory.join(segment::file_name(segment.number));
-        let removed = match self.shared.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => self.shared.disk.sync_dir(&self.shared.paths.directory),
+        let shared = Arc::clone(&self.shared);
+        let (disk, directory) = (&*shared.disk, &shared.paths.directory);
+        let path = directory.join(segment::file_name(segment.number));
+        let recycled = directory.join(segment::RECYCLED_NAME);
+        let recycles = self.recycled.is_none() && segment.bytes == shared.limits.segment_bytes;
+        let taken = if recycles { disk.rename(&path, &recycled) } else { disk.remove(&path) };
+        let removed = match &taken {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => taken,
+            _ => disk.sync_dir(directory),
         };
         if let Err(error) = &removed {
             // It is tried again at every tick.
@@ -104,9 +112,27 @@ impl Housekeeping {
             return false;
         }
         self.removals_fail = false;
-        lock(&self.shared.table).forget_oldest();
-        self.shared.report_disk();
+        lock(&shared.table).forget_oldest();
+        if recycles {
+            // After it was forgotten, so that nobody takes the zeros for damage.
+            self.recycle(&recycled, segment.bytes);
+        }
+        shared.report_disk();
         true
+    }
+
+    fn recycle(&mut self, path: &std::path::Path, bytes: u64) {
+        match segment::make_blank(&*self.shared.disk, path, bytes) {
+            Ok(file) => {
+                lock(&self.shared.table).recycled_bytes = bytes;
+                self.recycled = Some(file);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a freed segment could not be made blank, and is removed");
+                // Should this fail, too, the next start removes it.
+                let _ = self.shared.disk.remove(path);
+            }
+        }
     }
 
     /// Notices what was set aside and what an operator has cleared away.
@@ -161,7 +187,14 @@ impl Housekeeping {
         let shared = Arc::clone(&self.shared);
         let (directory, bytes) = (&shared.paths.directory, shared.limits.segment_bytes);
         let file = loop {
-            match segment::prepare(&*shared.disk, directory, self.next_number, bytes) {
+            let made = match self.recycled.take() {
+                Some(file) => {
+                    lock(&shared.table).recycled_bytes = 0;
+                    segment::adopt(&*shared.disk, directory, self.next_number).map(|()| file)
+                }
+                None => segment::prepare(&*shared.disk, directory, self.next_number, bytes),
+            };
+            match made {
                 Ok(file) => break file,
                 Err(error) if is_no_room(&error) => {
                     if !self.free_early() {
@@ -190,7 +223,7 @@ impl Housekeeping {
     /// Whether one more segment keeps to the budget, after freeing what only its retention keeps.
     fn fits_budget(&mut self) -> bool {
         let limits = self.shared.limits.clone();
-        while self.shared.disk_bytes() + limits.segment_bytes > limits.disk_max {
+        while self.recycled.is_none() && self.shared.disk_bytes() + limits.segment_bytes > limits.disk_max {
             if !self.free_early() {
                 return false;
             }

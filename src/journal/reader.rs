@@ -111,7 +111,9 @@ fn note_damage(
     scanner: &Scanner,
     range: &std::ops::Range<u64>,
 ) -> io::Result<()> {
-    if damage::set_aside(&*shared.disk, &shared.paths, number, scanner, range)? {
+    // A segment that everybody has passed may be blanked for its next use while it is read.
+    let is_there = lock(&shared.table).has(number);
+    if is_there && damage::set_aside(&*shared.disk, &shared.paths, number, scanner, range)? {
         shared.damaged_ranges.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

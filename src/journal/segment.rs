@@ -28,6 +28,8 @@ const FIELDS_BYTES: usize = 64;
 /// The header stands twice, so that one bad byte does not cost a whole segment.
 const COPIES_AT: [usize; 2] = [0, 2048];
 const COPY_CHUNK_BYTES: u64 = 1024 * 1024;
+/// Bytes of zeros between two syncs.
+const BLANK_SYNC_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What a segment says about itself and about the one before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +142,28 @@ pub(super) fn unfinished_name(number: u64) -> String {
     format!("{number:08}.new")
 }
 
+/// The name of a freed segment's file until it is used again; removed at the next opening like all that is unfinished.
+pub(super) const RECYCLED_NAME: &str = "recycled.new";
+
+/// Makes the file of a freed segment blank once more: a new one would need new blocks, and new pages to write them from.
+///
+/// # Errors
+/// What the operating system said.
+pub(super) fn make_blank(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.open(path)?;
+    write_blank_bytes(&*file, bytes)?;
+    Ok(file.into())
+}
+
+/// Makes the file of segment `number` of one that is blank already.
+///
+/// # Errors
+/// What the operating system said.
+pub(super) fn adopt(disk: &dyn Disk, directory: &Path, number: u64) -> io::Result<()> {
+    disk.rename(&directory.join(RECYCLED_NAME), &directory.join(file_name(number)))?;
+    disk.sync_dir(directory)
+}
+
 /// Makes the file of segment `number`: every block written with zeros and synced, then its name.
 ///
 /// # Errors
@@ -171,9 +195,20 @@ pub(super) fn prepare(
 
 fn write_blank(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(path)?;
-    write_zeros(&*file, 0, bytes)?;
-    file.sync_data()?;
+    write_blank_bytes(&*file, bytes)?;
     Ok(file.into())
+}
+
+/// A sync now and then, so that the disk is never busy with this for long while records wait for theirs.
+fn write_blank_bytes(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes {
+        let end = (at + BLANK_SYNC_BYTES).min(bytes);
+        write_zeros(file, at, end)?;
+        file.sync_data()?;
+        at = end;
+    }
+    Ok(())
 }
 
 fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {

@@ -44,12 +44,14 @@ pub(super) struct Table {
     has_active: bool,
     /// Bytes of a prepared file that holds nothing yet.
     pub spare_bytes: u64,
+    /// Bytes of a freed file that is to become the next one.
+    pub recycled_bytes: u64,
 }
 
 impl Table {
     /// What recovery found.
     pub(super) fn new(segments: VecDeque<Segment>, has_active: bool) -> Table {
-        Table { segments, has_active, spare_bytes: 0 }
+        Table { segments, has_active, spare_bytes: 0, recycled_bytes: 0 }
     }
     /// The segment that is written to.
     pub(super) fn active_mut(&mut self) -> Option<&mut Segment> {
@@ -66,7 +68,9 @@ impl Table {
     }
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.spare_bytes
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>()
+            + self.spare_bytes
+            + self.recycled_bytes
     }
     /// Segment files.
     pub(super) fn count(&self) -> u64 {
@@ -84,6 +88,10 @@ impl Table {
     pub(super) fn holding(&self, sequence: u64) -> Option<&Segment> {
         let behind = self.segments.partition_point(|segment| segment.end <= sequence);
         self.segments.get(behind).filter(|segment| segment.end > segment.first)
+    }
+    /// Whether segment `number` is still there.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.segments.binary_search_by_key(&number, |segment| segment.number).is_ok()
     }
     /// The oldest segment, if every cursor has saved that it is past it (`passed`: the lowest saved progress; `None`
     /// without cursors) and its retention has run out.

@@ -155,10 +155,15 @@ impl Writer {
     /// Encodes what is new; there is room.
     fn gather(&mut self, records: Vec<Record>, mut waiter: Waiter) {
         for record in records {
-            if self.is_known(&record) {
-                self.pending.duplicates += 1;
-                waiter.appended.push(Appended::Duplicate);
-                continue;
+            if let Some(dedupe) = &record.dedupe {
+                if !self.remembered.remember(dedupe, record.arrival) {
+                    self.pending.duplicates += 1;
+                    waiter.appended.push(Appended::Duplicate);
+                    continue;
+                }
+                let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
+                let until = UnixMs(record.arrival.0.saturating_add(window_ms));
+                self.remember_until = self.remember_until.max(until);
             }
             if let Some(active) = &mut self.active {
                 if active.is_blank() && self.pending.buffer.is_empty() {
@@ -168,12 +173,6 @@ impl Writer {
                 let place = Place { sequence: self.next_sequence, generation: active.header.generation };
                 let payload = record::encode(&record, place, &mut self.pending.buffer);
                 self.pending.slices.push(Slice { arrival: record.arrival, payload });
-            }
-            if let Some(dedupe) = &record.dedupe {
-                self.remembered.remember(dedupe, record.arrival);
-                let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
-                let until = UnixMs(record.arrival.0.saturating_add(window_ms));
-                self.remember_until = self.remember_until.max(until);
             }
             self.pending.newest_ms = self.pending.newest_ms.max(Some(record.arrival));
             self.next_sequence += 1;

@@ -91,7 +91,7 @@ fn start_bare(folder: &Path) -> Contender {
 
 /// As it is by default, but on less disk; nobody reads, so that what is old goes when its room is needed.
 fn start_hookbus(folder: &Path) -> Contender {
-    let config = Config { disk_max: ByteSize::gib(2), retention: Period::hours(1), ..Config::default() };
+    let config = Config { disk_max: ByteSize::mib(512), retention: Period::hours(1), ..Config::default() };
     Contender::Hookbus(Journal::open(&config, &folder.join("journal"), Arc::new(RealDisk), &[]).unwrap())
 }
 

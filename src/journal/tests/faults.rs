@@ -210,7 +210,11 @@ async fn a_bad_sector_in_the_last_segment_stops_no_start_and_is_not_written_over
         journal.close().await;
         assert_eq!(insist(&disk, expected.len(), 100).await.0, expected, "{sentence}");
         assert_eq!(disk.names("j/damaged").len(), 1, "{sentence}");
-        assert_eq!(disk.read(Path::new(SEGMENT))[..end], intact.read(Path::new(SEGMENT))[..end], "{sentence}");
+        assert_eq!(
+            disk.read(Path::new(SEGMENT))[..end],
+            intact.read(Path::new(SEGMENT))[..end],
+            "{sentence}"
+        );
     }
 }
 

@@ -122,7 +122,7 @@ impl MemoryDisk {
         names.sort();
         names
     }
-    /// What happened, in order: `sync PATH`, `remove PATH`, `sync DIRECTORY/`.
+    /// What happened, in order: `sync PATH`, `remove PATH`, `rename PATH`, `sync DIRECTORY/`.
     pub(super) fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
     }
@@ -248,7 +248,9 @@ impl Disk for MemoryDisk {
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let inode = self.find(from)?;
-        self.name(vec![(to.to_owned(), Some(inode)), (from.to_owned(), None)])
+        self.name(vec![(to.to_owned(), Some(inode)), (from.to_owned(), None)])?;
+        self.note(format!("rename {}", from.display()));
+        Ok(())
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.find(path)?;
