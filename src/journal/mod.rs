@@ -157,7 +157,7 @@ impl Journal {
         let (done, durable) = oneshot::channel();
         let call = Call { records, bytes, done };
         self.commands.send(Command::Append(call)).await.map_err(|_| AppendError::Closed)?;
-        durable.await.map_err(|_| AppendError::Closed)?
+        durable.await.map_err(|_| AppendError::Closed)?.result
     }
 
     /// The way of the cursor `name`, once; `None` where it was not opened with the journal or was taken already.

@@ -37,22 +37,29 @@ pub(super) struct Call {
     pub records: Vec<Record>,
     /// Bytes of their frames.
     pub bytes: usize,
-    pub done: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    pub done: oneshot::Sender<Answer>,
+}
+
+/// What a call comes to. It gives the records back, so that the many callers free them and not the one writer.
+pub(super) struct Answer {
+    pub result: Result<Vec<Appended>, AppendError>,
+    _records: Vec<Record>,
 }
 
 struct Waiter {
     appended: Vec<Appended>,
-    done: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    records: Vec<Record>,
+    done: oneshot::Sender<Answer>,
 }
 
 impl Waiter {
     /// The only `Ok` a caller ever gets.
     fn stored(self, _proof: SyncedThrough) {
         // A caller that has gone away does not undo its append.
-        let _ = self.done.send(Ok(self.appended));
+        let _ = self.done.send(Answer { result: Ok(self.appended), _records: self.records });
     }
     fn refused(self, error: AppendError) {
-        let _ = self.done.send(Err(error));
+        let _ = self.done.send(Answer { result: Err(error), _records: self.records });
     }
 }
 
@@ -128,13 +135,13 @@ impl Writer {
     /// Takes a call into the batch, or answers why not.
     fn admit(&mut self, call: Call) {
         let Call { records, bytes, done } = call;
-        let waiter = Waiter { appended: Vec::with_capacity(records.len()), done };
+        let waiter = Waiter { appended: Vec::with_capacity(records.len()), records, done };
         if self.failed {
             return waiter.refused(AppendError::Failed);
         }
         if !self.has_room(bytes) {
             let is_new = |record: &&Record| !self.is_known(record);
-            let new_bytes: usize = records.iter().filter(is_new).map(record::frame_bytes).sum();
+            let new_bytes: usize = waiter.records.iter().filter(is_new).map(record::frame_bytes).sum();
             // Duplicates need no room.
             if new_bytes > 0
                 && let Err(error) = self.make_room(new_bytes)
@@ -142,7 +149,7 @@ impl Writer {
                 return waiter.refused(error);
             }
         }
-        self.gather(records, waiter);
+        self.gather(waiter);
         if self.pending.buffer.len() >= BATCH_BYTES_MAX {
             self.commit();
         }
@@ -153,8 +160,8 @@ impl Writer {
     }
 
     /// Encodes what is new; there is room.
-    fn gather(&mut self, records: Vec<Record>, mut waiter: Waiter) {
-        for record in records {
+    fn gather(&mut self, mut waiter: Waiter) {
+        for record in &waiter.records {
             if let Some(dedupe) = &record.dedupe {
                 if !self.remembered.remember(dedupe, record.arrival) {
                     self.pending.duplicates += 1;
@@ -171,7 +178,7 @@ impl Writer {
                     self.pending.buffer.extend_from_slice(&active.header.encode());
                 }
                 let place = Place { sequence: self.next_sequence, generation: active.header.generation };
-                let payload = record::encode(&record, place, &mut self.pending.buffer);
+                let payload = record::encode(record, place, &mut self.pending.buffer);
                 self.pending.slices.push(Slice { arrival: record.arrival, payload });
             }
             self.pending.newest_ms = self.pending.newest_ms.max(Some(record.arrival));
