@@ -5,7 +5,6 @@
 use crate::dead_letter::{DeadLetters, LetterId, Quarantined, StoreError};
 use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Dedupe, Journal, Record};
-use crate::source::DEDUPE;
 use crate::time::UnixMs;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -54,13 +53,8 @@ impl Kept {
 }
 
 fn record(event: &Envelope, arrival: UnixMs, window: Duration) -> Record {
-    let dedupe = (!window.is_zero() && may_recur(event)).then(|| Dedupe { key: identity(event), window });
+    let dedupe = (!window.is_zero() && event.can_repeat()).then(|| Dedupe { key: identity(event), window });
     Record { head: event.encode_head(), body: event.data.bytes().clone(), arrival, dedupe }
-}
-
-/// Events that mark themselves as having no identity of their own (presence, for one) are never duplicates.
-fn may_recur(event: &Envelope) -> bool {
-    event.extensions.get(DEDUPE).is_none_or(|mark| mark.as_text() != "none")
 }
 
 /// CloudEvents 1.0, section 3.1.1: `source` and `id` together identify an event. Neither contains a zero byte.
@@ -75,7 +69,7 @@ fn identity(event: &Envelope) -> [u8; 16] {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::envelope::{Attribute, Data};
+    use crate::envelope::{Attribute, DEDUPE, DEDUPE_NONE, Data};
     use bytes::Bytes;
 
     pub(in crate::ingress) fn event(source: &str, id: &str) -> Envelope {
@@ -108,12 +102,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_event_that_says_so_or_a_window_of_zero_has_no_identity() {
+    fn an_event_that_says_so_or_a_window_of_zero_is_never_a_duplicate() {
+        let window = Duration::from_secs(1);
+        let recognised = |event: &Envelope, window| record(event, UnixMs(0), window).dedupe.is_some();
         let mut presence = event("a", "b");
-        presence.extensions.insert(DEDUPE.into(), Attribute::from("none"));
-        assert!(!may_recur(&presence));
-        presence.extensions.insert(DEDUPE.into(), Attribute::from("id"));
-        assert!(may_recur(&presence));
-        assert!(may_recur(&event("a", "b")));
+        presence.extensions.insert(DEDUPE.into(), Attribute::from(DEDUPE_NONE));
+        assert!(recognised(&event("a", "b"), window));
+        assert!(!recognised(&event("a", "b"), Duration::ZERO));
+        assert!(!recognised(&presence, window));
     }
 }
