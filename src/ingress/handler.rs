@@ -16,7 +16,7 @@ use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Journal};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{Arrival, ConfiguredSource, OnUnreadable, Request, Unreadable};
+use crate::source::{Arrival, ConfiguredSource, Head, OnUnreadable, Request, Unreadable};
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -30,16 +30,6 @@ use tracing::debug;
 
 /// The prefix of every path that leads to a source.
 const HOOKS: &str = "/hooks/";
-
-/// Every reason for a quarantine, so that each series starts at zero.
-const UNREADABLE: [Unreadable; 6] = [
-    Unreadable::NotJson,
-    Unreadable::NotUtf8,
-    Unreadable::NotAnObject,
-    Unreadable::TooDeep,
-    Unreadable::OtherInstance,
-    Unreadable::MediaType,
-];
 
 /// All that answering needs; shared by all connections.
 pub(super) struct Handler {
@@ -136,31 +126,31 @@ impl Handler {
         Some(Way { gate, path_secret_matched })
     }
 
-    async fn keep(&self, way: &Way<'_>, head: &request::Parts, body: Incoming) -> Result<Kept, Problem> {
+    async fn keep(&self, way: &Way<'_>, parts: &request::Parts, body: Incoming) -> Result<Kept, Problem> {
         let gate = way.gate;
         let methods = gate.source.dialect.methods();
-        if !methods.contains(&head.method) {
+        if !methods.contains(&parts.method) {
             return Err(Problem::MethodNotAllowed(methods));
+        }
+        let head = Head {
+            source: &gate.source.name,
+            method: &parts.method,
+            path_secret_matched: way.path_secret_matched,
+            query: parts.uri.query(),
+            headers: &parts.headers,
+        };
+        // Before the rate and the body: strangers use up neither the source's allowance nor a place in work.
+        if let Err(refused) = gate.source.dialect.authenticate(&head) {
+            gate.meter.unauthorized();
+            debug!(source = %gate.source.name, reason = %refused, "request refused");
+            return Err(Problem::Unauthorized);
         }
         if let Some(limiter) = &gate.limiter {
             limiter.take().map_err(Problem::RateLimited)?;
         }
         let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;
-        let body = self.read_body(gate, head, body).await?;
-        let request = Request {
-            source: &gate.source.name,
-            method: &head.method,
-            path_secret_matched: way.path_secret_matched,
-            query: head.uri.query(),
-            headers: &head.headers,
-            body: &body,
-            arrival: arrival(),
-        };
-        if let Err(refused) = gate.source.dialect.authenticate(&request) {
-            gate.meter.unauthorized();
-            debug!(source = %gate.source.name, reason = %refused, "request refused");
-            return Err(Problem::Unauthorized);
-        }
+        let body = self.read_body(gate, parts, body).await?;
+        let request = Request { head, body: &body, arrival: arrival() };
         match gate.source.read(&request) {
             Ok(events) if events.is_empty() => Err(Problem::NoEvent),
             Ok(events) => self.keep_events(gate, events, request.arrival.at).await,
@@ -241,7 +231,7 @@ impl Handler {
 
 impl Gate {
     fn new(config: &Config, source: ConfiguredSource) -> Self {
-        let reasons = UNREADABLE.map(Unreadable::label);
+        let reasons = Unreadable::ALL.map(Unreadable::label);
         Gate {
             limiter: source.config.rate.map(Limiter::new),
             bounds: Bounds {
@@ -280,7 +270,7 @@ fn arrival() -> Arrival {
 }
 
 fn media_type<'a>(request: &Request<'a>) -> Option<&'a str> {
-    request.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    request.head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
 /// A path segment as it was meant (RFC 3986, section 2.1); `None` where that is not text.

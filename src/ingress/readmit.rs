@@ -5,7 +5,7 @@ use super::kept::Kept;
 use crate::clock;
 use crate::envelope::SourceName;
 use crate::journal::{AppendError, Journal};
-use crate::source::{Arrival, Request, Sources, Unreadable};
+use crate::source::{Arrival, Head, Request, Sources, Unreadable};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
@@ -41,11 +41,13 @@ pub async fn readmit(
         headers.insert(CONTENT_TYPE, value);
     }
     let request = Request {
-        source: &source.name,
-        method: &Method::POST,
-        path_secret_matched: true,
-        query: None,
-        headers: &headers,
+        head: Head {
+            source: &source.name,
+            method: &Method::POST,
+            path_secret_matched: true,
+            query: None,
+            headers: &headers,
+        },
         body,
         arrival: Arrival { at: clock::now(), unique: uuid::Uuid::now_v7() },
     };

@@ -3,7 +3,7 @@
 //! formed.
 
 use super::secrets::LiveSecrets;
-use super::{Config, ConfiguredSource, Request, SOURCE_TYPES, SourceType, Unreadable};
+use super::{Config, ConfiguredSource, Request, SOURCE_TYPES, Source, SourceType, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, Section, nearest};
 use crate::envelope::{
     Attribute, Envelope, HOOKBUS_SOURCE, RECEIVED_TIME, SourceName, is_attribute_name, is_context_attribute,
@@ -11,6 +11,7 @@ use crate::envelope::{
 };
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The most kept headers of a source.
 const KEEP_HEADERS_MAX: usize = 32;
@@ -18,6 +19,13 @@ const KEEP_HEADERS_MAX: usize = 32;
 const TRACESTATE_BYTES_MAX: usize = 512;
 
 impl ConfiguredSource {
+    /// Of parts that fit together.
+    #[must_use]
+    pub fn new(name: SourceName, config: Config, type_name: &'static str, dialect: Arc<dyn Source>) -> Self {
+        let path_secrets = LiveSecrets::of(config.path_secret.as_ref());
+        ConfiguredSource { name, config, type_name, dialect, path_secrets }
+    }
+
     /// Reads `[sources.N]`: the common keys and exactly one dialect's section.
     ///
     /// # Errors
@@ -51,7 +59,7 @@ impl ConfiguredSource {
         }
         match (config, dialect) {
             (Some(config), Some((type_name, dialect))) if errors.is_empty() => {
-                Ok(ConfiguredSource { name, config, type_name, dialect })
+                Ok(Self::new(name, config, type_name, dialect))
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -64,7 +72,7 @@ impl ConfiguredSource {
     pub fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
         let mut envelopes = self.dialect.read(request)?;
         let received = request.arrival.at.to_rfc3339();
-        let trace = trace(request.headers);
+        let trace = trace(request.head.headers);
         for envelope in &mut envelopes {
             let mut set = |name: Cow<'static, str>, text: &str| {
                 envelope.extensions.insert(name, Attribute::from(text));
@@ -79,6 +87,7 @@ impl ConfiguredSource {
             }
             for header in &self.config.keep_headers {
                 let value = request
+                    .head
                     .headers
                     .get(header.as_str())
                     .map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -93,7 +102,7 @@ impl ConfiguredSource {
     /// The path's secret segment is one of the live ones (constant time); false where none is configured.
     #[must_use]
     pub fn path_secret_matches(&self, segment: &str) -> bool {
-        LiveSecrets::of(self.config.path_secret.as_ref()).contains(segment.as_bytes())
+        self.path_secrets.contains(segment.as_bytes())
     }
 
     /// Nothing proves who sends: neither a path secret nor a credential of the dialect is configured.

@@ -3,7 +3,7 @@
 //! Absent on purpose: credentials; the source's path secret is its only one.
 
 use super::json::{self, Pointer};
-use super::{Answer, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
+use super::{Answer, Head, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, Section};
 use crate::envelope::{
     ATTRIBUTE_BYTES_MAX, Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, Extensions,
@@ -123,7 +123,7 @@ impl Source for Generic {
         false
     }
 
-    fn authenticate(&self, _request: &Request<'_>) -> Result<(), Refused> {
+    fn authenticate(&self, _head: &Head<'_>) -> Result<(), Refused> {
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl Source for Generic {
             Data::None | Data::Text(_) | Data::Binary(_) => None,
         };
         let id = self.id.as_ref().and_then(|pointer| pick(pointer, json)).map(|id| fit_id(id.as_bytes()));
-        let id = id.or_else(|| id_of_headers(request.headers)).or_else(|| id_of_bytes(request));
+        let id = id.or_else(|| id_of_headers(request.head.headers)).or_else(|| id_of_bytes(request));
         let time = self.time.as_ref().and_then(|pointer| pick(pointer, json));
         let time = time.and_then(|text| UnixMs::from_sender(&text));
         let text =
@@ -149,7 +149,7 @@ impl Source for Generic {
         }
         Ok(vec![Envelope {
             id: id.unwrap_or_else(|| request.arrival.unique.to_string()),
-            source: format!("//hookbus/sources/{}", request.source),
+            source: format!("//hookbus/sources/{}", request.head.source),
             event_type: text(&self.event_type).unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
             subject: text(&self.subject),
             time: Some(time.unwrap_or(request.arrival.at).to_rfc3339()),
@@ -179,7 +179,7 @@ fn id_of_bytes(request: &Request<'_>) -> Option<String> {
     if request.body.is_empty() {
         return None;
     }
-    Some(json::digest_hex(&[request.source.as_str().as_bytes(), b"\0", request.body], ID_DIGITS))
+    Some(json::digest_hex(&[request.head.source.as_str().as_bytes(), b"\0", request.body], ID_DIGITS))
 }
 
 /// A sender's id as it is, or its digest where it is too long or no plain text: two ids never become one.
@@ -193,7 +193,8 @@ fn fit_id(id: &[u8]) -> String {
 /// How the body travels, and as what.
 fn data(request: &Request<'_>) -> Result<(Data, Option<String>), Unreadable> {
     let body = request.body.clone();
-    let declared = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
+    let declared =
+        request.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
     let declared = declared.filter(|text| !text.is_empty() && text.len() <= ATTRIBUTE_BYTES_MAX);
     let essence = declared.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     let media = essence.as_deref().map(Media::of);

@@ -1,6 +1,7 @@
 //! The senders' dialects: how a request proves who sent it, and which envelopes its bytes become.
 //! Holds: pure functions of the request; time and a fresh identity arrive with it (`Arrival`).
-//! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides).
+//! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides);
+//! signatures over the body, which the first dialect that signs will have checked after it, besides its head.
 
 mod configured;
 mod generic;
@@ -13,11 +14,11 @@ mod whatsapp;
 mod zapi;
 
 use crate::config::{ByteSize, ConfigErrors, OneOrMany, Period, Rate, Secret, Section};
-pub use crate::envelope::DEDUPE;
 use crate::envelope::{Envelope, SourceName};
 use crate::time::UnixMs;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method};
+use secrets::LiveSecrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +32,9 @@ pub struct Arrival {
     pub unique: uuid::Uuid,
 }
 
-/// What a dialect sees of a request: the headers, the inflated body, and what `ingress` already established.
+/// What a dialect sees of a request before its body is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct Head<'a> {
     /// The source the path named.
     pub source: &'a SourceName,
     /// The HTTP method, one of [`Source::methods`].
@@ -44,6 +45,13 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+}
+
+/// A whole request: its head and the inflated body.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What came before the body.
+    pub head: Head<'a>,
     /// The body after any content coding was undone.
     pub body: &'a Bytes,
     /// When it came.
@@ -85,6 +93,16 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
+    /// Every reason there is.
+    pub const ALL: [Unreadable; 6] = [
+        Unreadable::NotJson,
+        Unreadable::NotUtf8,
+        Unreadable::NotAnObject,
+        Unreadable::TooDeep,
+        Unreadable::OtherInstance,
+        Unreadable::MediaType,
+    ];
+
     /// The closed set of metric labels and stored reason codes.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -118,11 +136,12 @@ pub trait Source: Send + Sync {
     fn credential_headers(&self) -> &[HeaderName] {
         &[]
     }
-    /// Checks who sent the request, in constant time, over the raw bytes.
+    /// Checks who sent the request, in constant time, as far as its head tells. Asked before the body is read, so that
+    /// whoever has no credential takes up neither memory nor a place among the requests in work.
     ///
     /// # Errors
     /// [`Refused`] where the credential is missing or wrong.
-    fn authenticate(&self, request: &Request<'_>) -> Result<(), Refused>;
+    fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused>;
     /// Turns the body into one or more envelopes, with every attribute except those that the common keys of the
     /// source add (`hookbussource`, `receivedtime`, `traceparent`, `keep_headers`).
     ///
@@ -200,6 +219,7 @@ pub struct ConfiguredSource {
     pub type_name: &'static str,
     /// The dialect.
     pub dialect: Arc<dyn Source>,
+    path_secrets: LiveSecrets,
 }
 
 /// All sources by name.

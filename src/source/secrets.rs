@@ -1,5 +1,5 @@
 //! The live secrets of one kind, and whether a presented one is among them.
-//! Holds: R8 (only digests are kept); the time of a comparison tells neither how much of a secret was right nor
+//! Holds: R8 (only digests are kept, made once); the time of a comparison tells neither how much of a secret was right nor
 //! which of several it was.
 
 use crate::config::{OneOrMany, Secret};
@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 /// Digests of the secrets that are accepted now.
+#[derive(Clone)]
 pub(super) struct LiveSecrets(Vec<[u8; 32]>);
 
 impl LiveSecrets {

@@ -1,7 +1,7 @@
 //! What the tests of the dialects share: a source from a few lines of configuration, a post to it.
 #![cfg(test)]
 
-use super::{Arrival, ConfiguredSource, Refused, Request, Unreadable};
+use super::{Arrival, ConfiguredSource, Head, Refused, Request, Unreadable};
 use crate::config::{ConfigErrors, Layers};
 use crate::envelope::{Envelope, SourceName};
 use crate::time::UnixMs;
@@ -47,16 +47,18 @@ impl Post {
     }
 
     pub(super) fn authenticate(&self, source: &ConfiguredSource) -> Result<(), Refused> {
-        source.dialect.authenticate(&self.request(source))
+        source.dialect.authenticate(&self.request(source).head)
     }
 
     fn request<'a>(&'a self, source: &'a ConfiguredSource) -> Request<'a> {
         Request {
-            source: &source.name,
-            method: &Method::POST,
-            path_secret_matched: self.path_secret_matched,
-            query: None,
-            headers: &self.headers,
+            head: Head {
+                source: &source.name,
+                method: &Method::POST,
+                path_secret_matched: self.path_secret_matched,
+                query: None,
+                headers: &self.headers,
+            },
             body: &self.body,
             arrival: Arrival { at: ARRIVAL, unique: uuid::Uuid::now_v7() },
         }

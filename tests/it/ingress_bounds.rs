@@ -1,7 +1,7 @@
 //! What the ingress bounds: bytes, time, header fields, requests at once; and the protocols it speaks.
 
 use crate::ingress_rig::{Client, Lines, Rig, eventually, post, source};
-use hookbus::config::{ByteSize, Period};
+use hookbus::config::{ByteSize, Period, Rate};
 use hookbus::ingress;
 use hookbus::source::Config;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -135,6 +135,30 @@ async fn beyond_the_most_requests_at_once_there_is_a_503_until_one_ends() {
     first.send("one").await;
     assert_eq!(first.reply().await.unwrap().status, 200);
     assert_eq!(rig.ask(post("/hooks/open", &[], b"two")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_at_the_head_and_holds_no_place_of_others() {
+    let guarded = Lines { token: Some("right"), ..Lines::default() };
+    let rate = Some(Rate { count: 1, per: Duration::from_secs(3600) });
+    let sources = vec![source("guarded", guarded, Config { rate, ..Config::default() })];
+    let rig = Rig::with(ingress::Config { requests_max: 1, ..ingress::Config::default() }, sources).await;
+    let head = "POST /hooks/guarded HTTP/1.1\r\nhost: test\r\nx-token: wrong\r\n";
+    let mut strangers = Vec::new();
+    for (sentence, rest) in [
+        ("before the body is asked for", "content-length: 3\r\nexpect: 100-continue\r\n\r\n"),
+        ("with half a body", "content-length: 3\r\n\r\na"),
+        ("with a body that has no end", "transfer-encoding: chunked\r\n\r\n1\r\na\r\n"),
+        ("with a body that is too large", "content-length: 1000000000\r\n\r\na"),
+        ("with a coding nobody knows", "content-encoding: lzma\r\ncontent-length: 3\r\n\r\na"),
+    ] {
+        let mut stranger = rig.connect().await;
+        stranger.send(format!("{head}{rest}")).await;
+        assert_eq!(stranger.reply().await.expect(sentence).status, 401, "{sentence}");
+        strangers.push(stranger);
+    }
+    let known = rig.ask(post("/hooks/guarded", &["x-token: right"], b"one")).await;
+    assert_eq!(known.status, 200, "neither the place nor the rate was theirs to use up: {known:?}");
 }
 
 #[tokio::test]

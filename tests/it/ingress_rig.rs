@@ -8,7 +8,9 @@ use hookbus::ingress::{self, Ingress, Parts};
 use hookbus::journal::{self, CursorSpec, Journal, RealDisk};
 use hookbus::router::Router;
 use hookbus::shutdown::{Phase, Shutdown};
-use hookbus::source::{self, Answer, ConfiguredSource, OnUnreadable, Refused, Request, Source, Unreadable};
+use hookbus::source::{
+    self, Answer, ConfiguredSource, Head, OnUnreadable, Refused, Request, Source, Unreadable,
+};
 use http::Method;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,13 +42,14 @@ impl Source for Lines {
     fn has_credential(&self) -> bool {
         self.token.is_some()
     }
-    fn authenticate(&self, request: &Request<'_>) -> Result<(), Refused> {
+    fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused> {
         let Some(token) = self.token else { return Ok(()) };
-        let sent = request.headers.get("x-token").ok_or(Refused::Missing)?;
+        let sent = head.headers.get("x-token").ok_or(Refused::Missing)?;
         if sent.as_bytes() == token.as_bytes() { Ok(()) } else { Err(Refused::Wrong) }
     }
     fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
-        if request.headers.get("content-type").is_some_and(|media_type| media_type == "application/xml") {
+        if request.head.headers.get("content-type").is_some_and(|media_type| media_type == "application/xml")
+        {
             return Err(Unreadable::MediaType);
         }
         if request.body.starts_with(b"bad") {
@@ -80,7 +83,7 @@ fn event(line: Bytes) -> Envelope {
 /// A source with a dialect and common keys.
 pub fn source(name: &str, dialect: Lines, config: source::Config) -> ConfiguredSource {
     let name = SourceName::new(name).unwrap();
-    ConfiguredSource { name, config, type_name: "lines", dialect: Arc::new(dialect) }
+    ConfiguredSource::new(name, config, "lines", Arc::new(dialect))
 }
 
 /// Common keys with path secrets.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use hookbus::config::Layers;
 use hookbus::envelope::{Data, Envelope, SourceName};
-use hookbus::source::{Arrival, ConfiguredSource, Request, Unreadable};
+use hookbus::source::{Arrival, ConfiguredSource, Head, Request, Unreadable};
 use hookbus::time::UnixMs;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -36,11 +36,13 @@ fn source(dialect: &str) -> ConfiguredSource {
 
 fn read(source: &ConfiguredSource, body: &Bytes) -> Result<Envelope, Unreadable> {
     let mut envelopes = source.read(&Request {
-        source: &source.name,
-        method: &Method::POST,
-        path_secret_matched: false,
-        query: None,
-        headers: &HeaderMap::new(),
+        head: Head {
+            source: &source.name,
+            method: &Method::POST,
+            path_secret_matched: false,
+            query: None,
+            headers: &HeaderMap::new(),
+        },
         body,
         arrival: Arrival { at: ARRIVAL, unique: uuid::Uuid::now_v7() },
     })?;

@@ -38,7 +38,7 @@ pub(super) fn envelope(
     let mut extensions = Attributes(Extensions::new());
     extensions.set("provider", context.brand.name);
     extensions.set("instanceid", context.instance);
-    extensions.set("routeid", request.source.as_str());
+    extensions.set("routeid", request.head.source.as_str());
     extensions.set("zapitype", payload.text(Field::Type));
     extensions.set("eventgroup", event_group(classified));
     extensions.set("chatkind", chat_kind(&phone, payload));
@@ -116,7 +116,7 @@ fn or_hyphen(part: &str) -> &str {
 fn source(request: &Request<'_>, context: &Context<'_>) -> String {
     let host = context.brand.host;
     if context.instance.is_empty() {
-        format!("//{host}/routes/{}", request.source)
+        format!("//{host}/routes/{}", request.head.source)
     } else {
         clean(&format!("//{host}/instances/{}", percent_encoded(context.instance)))
     }

@@ -10,7 +10,7 @@ mod identity;
 mod payload;
 
 use super::secrets::LiveSecrets;
-use super::{Answer, OnUnreadable, Refused, Request, Source, Unreadable};
+use super::{Answer, Head, OnUnreadable, Refused, Request, Source, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, OneOrMany, Secret, Section};
 use crate::envelope::Envelope;
 use http::{HeaderName, Method};
@@ -143,19 +143,19 @@ impl Source for Gateway {
         &self.token_header
     }
 
-    fn authenticate(&self, request: &Request<'_>) -> Result<(), Refused> {
+    fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused> {
         if self.tokens.is_empty() {
             return Ok(());
         }
         let mut is_missing = true;
-        for presented in request.headers.get_all(&self.token_header[0]) {
+        for presented in head.headers.get_all(&self.token_header[0]) {
             is_missing = false;
             if !self.tokens.contains(presented.as_bytes()) {
                 return Err(Refused::Wrong);
             }
         }
         // The gateway documents no credential at all, so the secret in the URL may stand in for the header.
-        if is_missing && !request.path_secret_matched { Err(Refused::Missing) } else { Ok(()) }
+        if is_missing && !head.path_secret_matched { Err(Refused::Missing) } else { Ok(()) }
     }
 
     fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
