@@ -43,7 +43,11 @@ impl Section {
             self.shared.note_literal_secret(self.path_of(&path));
         }
         read.map_err(|problems| {
-            let errors = problems.into_iter().map(|problem| self.error_at(&problem.path, problem.text));
+            // What a table lacks is its layer's to say.
+            let errors = problems.into_iter().map(|problem| {
+                let origin = self.tree.nearest_to(&problem.path).origin.as_deref();
+                self.error_at(&problem.path, problem.text, origin)
+            });
             ConfigErrors(errors.collect())
         })
     }
@@ -83,23 +87,33 @@ impl Section {
         self.tree.table().into_iter().flatten().map(|(key, _)| key.clone()).collect()
     }
 
-    /// An error at `key` below this section (or at the section itself where `key` is empty), with its layer filled in.
-    /// A key may lead through several levels, with dots: `retry.max`.
+    /// An error at `key` below this section (or at the section itself where `key` is empty), with the layer that wrote
+    /// it; none where nobody did and a default holds. A key may lead through several levels, with dots: `retry.max`.
     #[must_use]
     pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        let path: Vec<String> = key.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        self.error_at(&path, problem.into())
+        let path = path_to(key);
+        let origin = self.tree.at(&path).and_then(|tree| tree.origin.as_deref());
+        self.error_at(&path, problem.into(), origin)
     }
 
-    fn error_at(&self, path: &[String], problem: String) -> ConfigError {
-        let origin = self.tree.nearest_to(path).origin.as_ref().map(ToString::to_string);
-        ConfigError { key: self.path_of(path), origin, problem }
+    /// Is there a value at `key`? Where not, a default holds. The key is written as in [`Section::error`].
+    #[must_use]
+    pub fn says(&self, key: &str) -> bool {
+        self.tree.at(&path_to(key)).is_some()
+    }
+
+    fn error_at(&self, path: &[String], problem: String, origin: Option<&str>) -> ConfigError {
+        ConfigError { key: self.path_of(path), origin: origin.map(str::to_owned), problem }
     }
 
     fn path_of(&self, below: &[String]) -> String {
         let own = (!self.path.is_empty()).then_some(self.path.as_str());
         own.into_iter().chain(below.iter().map(String::as_str)).collect::<Vec<_>>().join(".")
     }
+}
+
+fn path_to(key: &str) -> Vec<String> {
+    key.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// The known name that `name` was probably meant to be.

@@ -231,8 +231,15 @@ fn errors_name_the_variable_or_the_file_they_come_from() {
              part.on: expected true or false (from environment variable HOOKBUS__PART__ON)"
         )
     );
-    let error = layers.root().error("part.inner.to", "is wrong");
-    assert_eq!(error.to_string(), format!("part.inner.to: is wrong (from {file})"));
+    for (sentence, key, origin) in [
+        ("a key of the file", "part.inner.to", format!(" (from {file})")),
+        ("a key of a variable", "part.on", " (from environment variable HOOKBUS__PART__ON)".to_owned()),
+        ("a key that nobody wrote", "part.listen", String::new()),
+    ] {
+        let error = layers.root().error(key, "is wrong");
+        assert_eq!(error.to_string(), format!("{key}: is wrong{origin}"), "{sentence}");
+        assert_eq!(layers.root().says(key), !origin.is_empty(), "{sentence}");
+    }
 }
 
 #[test]

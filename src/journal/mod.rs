@@ -37,6 +37,7 @@ mod writer;
 
 pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
 pub use feed::Feed;
+pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
     AppendError, Appended, Config, CursorSpec, Dedupe, Engine, Entry, Health, Lag, OpenError, Position,
     ReadError, Record, Status,
@@ -46,14 +47,13 @@ use crate::telemetry::metrics::journal as metrics;
 use housekeeping::Housekeeping;
 use recent::Recent;
 use recovery::at;
-use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use shared::{Limits, Paths, Published, Shared, Spare, lock};
 use writer::{Call, Command, Writer};
 
 /// How often cursors are saved: what a crash may repeat.
 const TICK: Duration = Duration::from_millis(200);
 /// A budget holds at least so many segments, or nothing could ever be freed.
-const SEGMENTS_IN_BUDGET: u64 = 4;
+pub const SEGMENTS_IN_BUDGET: u64 = 4;
 
 /// A cheap handle on the journal. When the last one is dropped the journal closes by itself.
 #[derive(Clone)]

@@ -19,9 +19,9 @@ pub(super) const FORMAT: u16 = 1;
 /// Bytes before the first frame.
 pub(super) const HEADER_BYTES: usize = 4096;
 /// The smallest segment we make.
-pub(super) const SEGMENT_BYTES_MIN: u64 = 16 * 1024;
+pub const SEGMENT_BYTES_MIN: u64 = 16 * 1024;
 /// The largest segment we make; a frame's length and its offset fit 32 bits.
-pub(super) const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 const MAGIC: &[u8; 8] = b"HBJRNSEG";
 const FIELDS_BYTES: usize = 64;

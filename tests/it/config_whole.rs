@@ -152,12 +152,12 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
         (
             "two listeners at one address",
             "[ingress]\nlisten = '0.0.0.0:8081'\n[sources.inbox]\npath_secret = { env = 'THE_SECRET' }\n",
-            "admin.listen: is the address of ingress.listen; the two need their own".to_owned(),
+            "ingress.listen: is the address of admin.listen; the two need their own".to_owned(),
         ),
         (
             "a journal of less than four segments",
             "[journal]\ndisk_max = '100MiB'\n",
-            "journal.disk_max: must be at least four times journal.segment".to_owned(),
+            "journal.disk_max: must be at least 4 times journal.segment".to_owned(),
         ),
         (
             "a segment that holds nothing",
@@ -175,9 +175,14 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
             format!("sources.inbox.body_max: {too_large}"),
         ),
         (
-            "a limit of nothing",
-            "[ingress]\nrequests_max = 0\n",
-            "ingress.requests_max: must be more than nothing".to_owned(),
+            "a segment that the default of another key does not fit into",
+            "[journal]\nsegment = '1MiB'\n",
+            "journal.segment: must be at least twice ingress.body_max".to_owned(),
+        ),
+        (
+            "a segment too large for the default of the budget",
+            "[journal]\nsegment = '1GiB'\ndisk_max = '3GiB'\n",
+            "journal.disk_max: must be at least 4 times journal.segment".to_owned(),
         ),
     ] {
         let environment = [("THE_SECRET", "open")];
@@ -185,6 +190,55 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
         let text = format!("{toml}{ends}");
         let errors = load_as("hookbus.toml", &text, &environment).err();
         assert_eq!(errors.as_deref(), Some(problem.as_str()), "{sentence}");
+    }
+}
+
+#[test]
+fn a_default_is_nobodys_mistake() {
+    let environment = [("HOOKBUS__INGRESS__LISTEN", "127.0.0.1:9"), ("HOOKBUS__JOURNAL__SEGMENT", "1MiB")];
+    let errors = built_in(&environment).err().unwrap();
+    assert_eq!(
+        errors.to_string(),
+        "journal.segment: must be at least twice ingress.body_max \
+         (from environment variable HOOKBUS__JOURNAL__SEGMENT)"
+    );
+    let errors = built_in(&[("HOOKBUS__ADMIN__LISTEN", "0.0.0.0:9")]).err().unwrap();
+    assert_eq!(errors.to_string(), "admin.token: is required because admin.listen is not on loopback");
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused() {
+    for (section, key) in [
+        ("ingress", "body_max"),
+        ("ingress", "inflate_ratio_max"),
+        ("ingress", "headers_max"),
+        ("ingress", "header_timeout"),
+        ("ingress", "body_timeout"),
+        ("ingress", "requests_max"),
+        ("ingress", "connections_max"),
+        ("dead_letters", "disk_max"),
+        ("journal", "disk_max"),
+        ("journal", "segment"),
+        ("journal", "dedupe_max"),
+        ("journal", "recent_max"),
+        ("journal", "waiting_max"),
+        ("sources.inbox", "body_max"),
+        ("sources.inbox", "rate"),
+        ("sinks.events", "in_flight_max"),
+        ("sinks.events", "timeout"),
+        ("sinks.events.retry", "first"),
+        ("sinks.events.retry", "max"),
+        ("sinks.events.retry", "attempts_max"),
+        ("sinks.events.retry", "age_max"),
+    ] {
+        let zero = match key {
+            "rate" => "'0/s'",
+            _ if key.ends_with("timeout") || ["first", "max", "age_max"].contains(&key) => "'0s'",
+            _ => "0",
+        };
+        let errors = load(&format!("[{section}]\n{key} = {zero}\n{ENDS}")).err();
+        let named = format!("{section}.{key}: ");
+        assert!(errors.as_ref().is_some_and(|errors| errors.starts_with(&named)), "{named}{errors:?}");
     }
 }
 

@@ -4,14 +4,9 @@
 use super::{Config, Parts};
 use crate::config::{ByteSize, ConfigError, Period, Section, nearest};
 use crate::ingress::open_to_everybody;
+use crate::journal;
 use crate::router::Route;
 use std::net::SocketAddr;
-
-/// The journal makes its segments smaller than configured where fewer than these fit into its budget.
-const SEGMENTS_IN_BUDGET: u64 = 4;
-/// The bounds to which the journal would otherwise bring the size of its segments without a word.
-const SEGMENT_MIN: ByteSize = ByteSize::kib(16);
-const SEGMENT_MAX: ByteSize = ByteSize::gib(1);
 
 /// Every contradiction between parts, and every limit of zero.
 pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
@@ -78,6 +73,14 @@ impl Findings<'_> {
         }
     }
 
+    /// A contradiction between two keys, each with its problem: the one that somebody wrote is named, the first where
+    /// somebody wrote both or nobody any.
+    fn add_if_between(&mut self, is_wrong: bool, one: (&str, &str), other: (&str, &str)) {
+        let is_others = self.root.says(other.0) && !self.root.says(one.0);
+        let (key, problem) = if is_others { other } else { one };
+        self.add_if(is_wrong, key, problem);
+    }
+
     fn check_name(&mut self, key: &str, name: &str, known: &[String], kind: &str) {
         if known.iter().any(|other| other == name) {
             return;
@@ -116,7 +119,11 @@ fn addresses(parts: &Parts, findings: &mut Findings<'_>) {
         "is required because admin.listen is not on loopback",
     );
     let collides = parts.ingress.as_ref().is_some_and(|ingress| overlap(ingress.listen, admin.listen));
-    findings.add_if(collides, "admin.listen", "is the address of ingress.listen; the two need their own");
+    findings.add_if_between(
+        collides,
+        ("admin.listen", "is the address of ingress.listen; the two need their own"),
+        ("ingress.listen", "is the address of admin.listen; the two need their own"),
+    );
 }
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
@@ -141,21 +148,31 @@ fn limits(parts: &Parts, findings: &mut Findings<'_>) {
         findings.add_if(dead_letters.disk_max == none, "dead_letters.disk_max", more);
     }
     let Some(journal) = &parts.journal else { return };
-    let is_no_segment = journal.segment < SEGMENT_MIN || journal.segment > SEGMENT_MAX;
-    findings.add_if(is_no_segment, "journal.segment", "expected 16KiB to 1GiB");
+    // The journal would bring its segments within these bounds without a word.
+    let (min, max) = (journal::SEGMENT_BYTES_MIN, journal::SEGMENT_BYTES_MAX);
+    let is_no_segment = !(min..=max).contains(&journal.segment.get());
+    let bounds = format!("expected {} to {}", ByteSize::bytes(min), ByteSize::bytes(max));
+    findings.add_if(is_no_segment, "journal.segment", &bounds);
     findings.add_if(journal.dedupe_max == 0, "journal.dedupe_max", more);
     findings.add_if(journal.recent_max == none, "journal.recent_max", more);
     findings.add_if(journal.waiting_max == 0, "journal.waiting_max", more);
-    findings.add_if(
-        journal.disk_max.get() / SEGMENTS_IN_BUDGET < journal.segment.get(),
-        "journal.disk_max",
-        "must be at least four times journal.segment",
+    findings.add_if_between(
+        journal.disk_max.get() / journal::SEGMENTS_IN_BUDGET < journal.segment.get(),
+        (
+            "journal.disk_max",
+            &format!("must be at least {} times journal.segment", journal::SEGMENTS_IN_BUDGET),
+        ),
+        ("journal.segment", &format!("must be at most journal.disk_max / {}", journal::SEGMENTS_IN_BUDGET)),
     );
     // An event is its body and its attributes; half a segment leaves room for both many times over.
     let fits = |body: ByteSize| body.get() <= journal.segment.get() / 2;
     let too_large = "must be at most half of journal.segment";
     let ingress_fits = parts.ingress.as_ref().is_none_or(|ingress| fits(ingress.body_max));
-    findings.add_if(!is_no_segment && !ingress_fits, "ingress.body_max", too_large);
+    findings.add_if_between(
+        !is_no_segment && !ingress_fits,
+        ("ingress.body_max", too_large),
+        ("journal.segment", "must be at least twice ingress.body_max"),
+    );
     for (name, source) in parts.sources.iter().flatten() {
         let Some(body_max) = source.config.body_max else { continue };
         let key = format!("sources.{name}.body_max");
