@@ -1,5 +1,5 @@
 //! The whole configuration: every part's own `Config`, read from one set of layers.
-//! Holds: all errors of all parts come at once, each naming its key and layer; R8 (printing it shows no secret).
+//! Holds: all errors of all parts come at once, each naming its key and layer.
 //! Absent on purpose: what a key means (its part knows), how layers are merged (`config`).
 
 mod checks;
@@ -14,7 +14,6 @@ use crate::{admin, dead_letter, ingress, journal};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -243,33 +242,4 @@ fn named<N: Ord + Clone, T>(
         }
     }
     is_whole.then_some(parsed)
-}
-
-/// What `check` prints: what will run, without any secret.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "data     {}", self.data_dir.display())?;
-        writeln!(f, "ingress  {}", self.ingress.listen)?;
-        writeln!(f, "admin    {}", self.admin.listen)?;
-        for (name, source) in &self.sources {
-            let secret = if source.config.path_secret.is_some() { "/***" } else { "" };
-            writeln!(f, "source   {name}: {}, /hooks/{name}{secret}", source.type_name)?;
-        }
-        for (name, sink) in &self.sinks {
-            writeln!(f, "sink     {name}: {}", sink.type_name)?;
-        }
-        if self.routes.is_empty() {
-            writeln!(f, "routes   every event to every sink")?;
-        }
-        for route in &self.routes {
-            let from = route.from.as_deref().map_or_else(|| "any source".to_owned(), joined);
-            let types = route.types.as_deref().map_or_else(|| "any type".to_owned(), joined);
-            writeln!(f, "route    {from}, {types} to {}", joined(&route.to))?;
-        }
-        Ok(())
-    }
-}
-
-fn joined<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

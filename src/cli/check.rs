@@ -95,11 +95,10 @@ fn report(loaded: &Loaded) -> Report {
 
 impl SourceLine {
     fn of(source: &ConfiguredSource, base: &str) -> Self {
-        let secret = if source.config.path_secret.is_some() { "/***" } else { "" };
         SourceLine {
             name: source.name.to_string(),
             kind: source.type_name,
-            url: format!("{base}/hooks/{}{secret}", source.name),
+            url: format!("{base}{}", source.masked_path()),
             authenticated: !source.is_unauthenticated(),
         }
     }

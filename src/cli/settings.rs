@@ -4,6 +4,7 @@ use super::CliError;
 use crate::app::config::{Config, Loaded, process_environment};
 use crate::config::{Layers, OneOrMany, Secret};
 use crate::envelope::SourceName;
+use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -89,12 +90,8 @@ pub(super) struct Way {
 #[serde(default)]
 struct DialectKeys {
     token: Option<OneOrMany<Secret>>,
-    token_header: Option<String>,
     instance: Option<String>,
 }
-
-/// The header that carries the token where the configuration does not name another.
-const TOKEN_HEADER: &str = "z-api-token";
 
 /// The way to the source of that name, as configured.
 pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError> {
@@ -105,12 +102,12 @@ pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError>
         let (source, known) = (super::human::harmless(source), known.join(", "));
         return Err(CliError::Usage(format!("there is no source {source}; configured: {known}")));
     };
-    // A dialect keeps its secrets to itself; its section is read once more.
+    // A dialect keeps only digests of its secrets, so its section is read once more.
     let layers = Layers::load(None, file.as_deref(), &process_environment())?;
     let keys: DialectKeys =
         layers.root().child("sources").child(source).child(configured.type_name).extract()?;
-    let token_header = keys.token_header.unwrap_or_else(|| TOKEN_HEADER.to_owned());
     let token = keys.token.and_then(|tokens| tokens.iter().next().cloned());
+    let header = configured.dialect.credential_headers().first().map(HeaderName::to_string);
     Ok(Way {
         base: format!("http://{}", reachable(config.ingress.listen)),
         source: source.to_owned(),
@@ -120,7 +117,7 @@ pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError>
             .path_secret
             .as_ref()
             .and_then(|secrets| secrets.iter().next().cloned()),
-        headers: token.into_iter().map(|token| (token_header.clone(), token)).collect(),
+        headers: header.zip(token).into_iter().collect(),
         instance: keys.instance,
     })
 }

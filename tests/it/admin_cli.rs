@@ -209,7 +209,7 @@ async fn send_posts_as_the_sender_would() {
         let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        let post = (head.uri.path().to_owned(), text("z-api-token"), text("content-type"), body);
+        let post = (head.uri.path().to_owned(), text("x-gate"), text("content-type"), body);
         seen.send(post).await.unwrap();
         let is_known = head.uri.path().starts_with("/hooks/whatsapp");
         let (status, answer) = if is_known { (200, "{\"value\":true}") } else { (400, "no") };
@@ -221,7 +221,7 @@ async fn send_posts_as_the_sender_would() {
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
     let config = format!(
         "[ingress]\nlisten = \"{address}\"\n[sources.inbox.generic]\n[sources.whatsapp]\npath_secret = \"hush\"\n\
-         [sources.whatsapp.zapi]\ntoken = \"correct\"\ninstance = \"MINE\"\n"
+         [sources.whatsapp.zapi]\ntoken = \"correct\"\ntoken_header = \"X-Gate\"\ninstance = \"MINE\"\n"
     );
     std::fs::write(directory.path().join("hookbus.toml"), config).unwrap();
 

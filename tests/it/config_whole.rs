@@ -316,10 +316,14 @@ routes: [{ to: [orders] }]
     let toml = load(toml).unwrap().config;
     for (name, text) in [("a.yaml", yaml), ("a.yml", yaml), ("a.json", json)] {
         let other = load_as(name, text, &[]).unwrap().config;
-        assert_eq!(other.to_string(), toml.to_string(), "{name}");
-        assert_eq!(other.routes, toml.routes, "{name}");
-        let common = |config: &Config| config.sinks.values().next().unwrap().common.clone();
-        assert_eq!(common(&other), common(&toml), "{name}");
+        assert_eq!((&other.data_dir, &other.routes), (&toml.data_dir, &toml.routes), "{name}");
+        let sink =
+            |config: &Config| config.sinks.values().map(|sink| (sink.type_name, sink.common.clone())).next();
+        assert_eq!(sink(&other), sink(&toml), "{name}");
+        let source = |config: &Config| {
+            config.sources.values().map(|source| (source.type_name, source.config.clone())).next()
+        };
+        assert_eq!(source(&other), source(&toml), "{name}");
     }
 }
 
@@ -389,8 +393,7 @@ fn no_secret_is_printed_whatever_else_is_wrong() {
     );
     let loaded = load(&good).unwrap();
     let shown = format!(
-        "{} {:?} {:?} {:?} {}",
-        loaded.config,
+        "{:?} {:?} {:?} {}",
         loaded.config.admin,
         loaded.config.sinks,
         loaded.warnings,
