@@ -7,10 +7,16 @@ use crate::shutdown::{Phase, Shutdown};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// A packed body up to this size is unpacked where we are; a larger one on a thread that may block.
 const UNPACKED_HERE_BYTES_MAX: usize = 16 * 1024;
+
+/// The most larger ones that are unpacked at once, so that the windows of their decoders (up to 16 MiB each) are bounded,
+/// and threads are left for the disk.
+pub(super) const UNPACKED_AT_ONCE_MAX: usize = 4;
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +95,7 @@ where
     Ok(None)
 }
 
-/// Undoes the content codings.
+/// Undoes the content codings; a large body waits for one of `places`.
 ///
 /// # Errors
 /// [`BodyError::TooLarge`] and [`BodyError::BrokenCoding`].
@@ -97,13 +103,19 @@ pub(super) async fn unpack(
     sent: Bytes,
     codings: Vec<Coding>,
     bounds: Bounds,
+    places: &Arc<Semaphore>,
     shutdown: &Shutdown,
 ) -> Result<Bytes, BodyError> {
     let work = move |sent| inflate::inflate(sent, &codings, bounds.bytes_max, bounds.inflate_ratio_max);
     let unpacked = if sent.len() <= UNPACKED_HERE_BYTES_MAX {
         work(sent)
     } else {
-        let working = shutdown.spawn_blocking(Phase::Ingress, move || work(sent));
+        let place = Arc::clone(places).acquire_owned().await.expect("never closed");
+        let working = shutdown.spawn_blocking(Phase::Ingress, move || {
+            // Held until the work is done, also where the sender is gone by then.
+            let _place = place;
+            work(sent)
+        });
         working.await.unwrap_or(Err(InflateError::Broken))
     };
     unpacked.map_err(|error| match error {

@@ -38,6 +38,7 @@ pub(super) struct Handler {
     dead_letters: DeadLetters,
     router: Router,
     in_work: Semaphore,
+    unpacking: Arc<Semaphore>,
     headers_max: usize,
     shutdown: Shutdown,
     meter: Arc<ListenerMeter>,
@@ -68,6 +69,7 @@ impl Handler {
             dead_letters: parts.dead_letters,
             router: parts.router,
             in_work: Semaphore::new((config.requests_max as usize).min(Semaphore::MAX_PERMITS)),
+            unpacking: Arc::new(Semaphore::new(body::UNPACKED_AT_ONCE_MAX)),
             headers_max: config.headers_max as usize,
             shutdown: shutdown.clone(),
             meter,
@@ -165,7 +167,7 @@ impl Handler {
         if codings.is_empty() {
             return Ok(sent);
         }
-        Ok(body::unpack(sent, codings, gate.bounds, &self.shutdown).await?)
+        Ok(body::unpack(sent, codings, gate.bounds, &self.unpacking, &self.shutdown).await?)
     }
 
     async fn keep_events(

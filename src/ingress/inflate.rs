@@ -1,5 +1,6 @@
 //! Undoes the content codings of a body: gzip, deflate, br and zstd, also one on top of another.
-//! Holds: no stage yields more bytes than the caller allows, whatever the input claims; a coding that is cut off or
+//! Holds: no stage yields more bytes than the caller allows, whatever the input claims, and none takes more memory on
+//! the way than that and its window, 16 MiB at most; a coding that is cut off or
 //! damaged is an error, never a shorter body.
 
 use bytes::Bytes;
@@ -74,6 +75,7 @@ pub(super) fn inflate(
         let unpacked = match coding {
             Coding::Gzip => read_bounded(flate2::bufread::MultiGzDecoder::new(&packed[..]), bytes_max),
             Coding::Deflate => inflate_deflate(&packed, bytes_max),
+            Coding::Brotli if has_large_window(&packed) => Err(InflateError::Broken),
             Coding::Brotli => {
                 read_bounded(brotli_decompressor::Decompressor::new(&packed[..], CHUNK_BYTES), bytes_max)
             }
@@ -93,6 +95,12 @@ fn read_bounded(reader: impl Read, bytes_max: usize) -> Result<Vec<u8>, InflateE
     let one_too_many = (bytes_max as u64).saturating_add(1);
     reader.take(one_too_many).read_to_end(&mut unpacked).map_err(|_| InflateError::Broken)?;
     if unpacked.len() > bytes_max { Err(InflateError::TooLarge) } else { Ok(unpacked) }
+}
+
+/// Does the stream begin with the bits that RFC 7932 (section 9.1) calls invalid? The library reads a window of up to
+/// 1 GiB from what follows, and fills a window before it gives anything out.
+fn has_large_window(packed: &[u8]) -> bool {
+    packed.first().is_some_and(|first| first & 0x7f == 0x11)
 }
 
 /// "deflate" means the zlib format, but some senders leave its two header bytes out (RFC 9110, section 8.4.1.2).

@@ -102,6 +102,17 @@ fn a_bomb_is_stopped_by_the_size_and_by_the_ratio() {
 }
 
 #[test]
+fn a_brotli_bomb_is_stopped_and_a_window_that_only_a_bomb_needs_is_refused() {
+    // 64 MiB of zeros in the largest window of the standard, as the reference encoder packs them.
+    let bomb = "cfffff7ff82700e2b14020f7fe9ffffffff04f00c4610180eefd3fffffffe19f0088c32200ddfbfffcffffc73f0110870500baf7ff";
+    let bomb = Bytes::from(hex::decode(bomb).unwrap());
+    assert_eq!(inflate(bomb, &[Coding::Brotli], MIB, 100), Err(InflateError::TooLarge));
+    // Ten bytes in a window of 1 GiB, which is no part of the standard: the decoder would fill it before we see a byte.
+    let packed = [&[0x11, 30, 18, 0, 2][..], b"0123456789", &[3]].concat();
+    assert_eq!(inflate(packed.into(), &[Coding::Brotli], MIB, 100), Err(InflateError::Broken));
+}
+
+#[test]
 fn exactly_the_most_is_allowed_and_one_more_is_not() {
     for coding in ALL {
         let packed = Bytes::from(pack(coding, &[7; 1000]));
