@@ -12,6 +12,8 @@ mod e2e_kill;
 mod e2e_shutdown;
 mod ingress_answers;
 mod ingress_bounds;
+mod ingress_hostile;
+mod ingress_memory;
 mod ingress_rig;
 mod ingress_shutdown;
 mod journal_durability;

@@ -148,8 +148,13 @@ impl Daemon {
         self.signal("-TERM");
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it was not waited for yet")
+    }
+
     fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it was not waited for yet").to_string();
+        let pid = self.pid().to_string();
         assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
