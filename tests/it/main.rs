@@ -9,6 +9,7 @@ mod e2e_default_run;
 mod e2e_failed_sync;
 mod e2e_http_sink;
 mod e2e_kill;
+mod e2e_secrets;
 mod e2e_shutdown;
 mod ingress_answers;
 mod ingress_bounds;
