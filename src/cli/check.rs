@@ -8,7 +8,7 @@ use crate::shutdown::{Phase, Shutdown};
 use crate::sink::{ConfiguredSink, Limits};
 use crate::source::ConfiguredSource;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The longest one sink may take to connect.
@@ -28,6 +28,9 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Report {
     valid: bool,
+    /// Absent: the built-in default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
     sources: Vec<SourceLine>,
     sinks: Vec<SinkLine>,
     routes: Vec<Route>,
@@ -86,6 +89,7 @@ fn report(loaded: &Loaded) -> Report {
     let sinks = config.sinks.values().map(SinkLine::of).collect();
     Report {
         valid: true,
+        file: loaded.file.clone(),
         sources,
         sinks,
         routes: config.routes.clone(),
@@ -167,8 +171,10 @@ fn render(report: &Report) -> String {
         };
         sinks.add_row([sink.name.clone(), sink.kind.to_owned(), connects]);
     }
+    let built_in = || "no file was found, the built-in default runs".to_owned();
+    let read = report.file.as_ref().map_or_else(built_in, |file| file.display().to_string());
     let mut parts = vec![
-        "configuration is valid".to_owned(),
+        format!("configuration is valid: {read}"),
         sources.trim_fmt(),
         sinks.trim_fmt(),
         routes(&report.routes),
@@ -226,12 +232,14 @@ mod tests {
         ] {
             let report = Report {
                 valid: true,
+                file: Some("mine.toml".into()),
                 sources: Vec::new(),
                 sinks: vec![line],
                 routes: Vec::new(),
                 warnings: vec!["look here".to_owned()],
             };
             let text = render(&report);
+            assert!(text.starts_with("configuration is valid: mine.toml\n"), "{text}");
             assert!(text.contains(wanted) && text.contains("warning: look here"), "{sentence}: {text}");
         }
     }

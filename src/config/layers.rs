@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -113,7 +113,11 @@ fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     let mut text = String::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
-    read.map_err(|problem| error(&name, format!("cannot be read: {}", problem.kind())))?;
+    read.map_err(|problem| match problem.kind() {
+        ErrorKind::NotFound => error(&name, "there is no such file"),
+        ErrorKind::InvalidData => error(&name, "is not UTF-8 text"),
+        kind => error(&name, format!("cannot be read: {kind}")),
+    })?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(error(&name, "is larger than 4MiB"));
     }

@@ -88,11 +88,13 @@ impl Section {
     }
 
     /// An error at `key` below this section (or at the section itself where `key` is empty), with the layer that wrote
-    /// it; none where nobody did and a default holds. A key may lead through several levels, with dots: `retry.max`.
+    /// it. Where nobody did and a default holds, it is the file around the key, but never a variable, which set another.
+    /// A key may lead through several levels, with dots: `retry.max`.
     #[must_use]
     pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let path = path_to(key);
-        let origin = self.tree.at(&path).and_then(|tree| tree.origin.as_deref());
+        let around = || Some(self.tree.nearest_to(&path)).filter(|around| !around.is_from_variable());
+        let origin = self.tree.at(&path).or_else(around).and_then(|tree| tree.origin.as_deref());
         self.error_at(&path, problem.into(), origin)
     }
 

@@ -101,7 +101,7 @@ fn the_file_is_the_one_named_then_the_one_of_the_variable() {
     assert_eq!(loaded.config.data_dir, PathBuf::from("variable.toml"));
     let missing = directory.path().join("missing.toml");
     let errors = Config::load(Some(&missing), &environment).err().unwrap().to_string();
-    assert_eq!(errors, format!("{}: cannot be read: entity not found", missing.display()));
+    assert_eq!(errors, format!("{}: there is no such file", missing.display()));
 }
 
 #[test]
