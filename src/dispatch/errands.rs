@@ -55,7 +55,7 @@ impl Lane {
 
     pub fn fetch_errands(&mut self) {
         // A sink that is away is probed with what is in hand; only where that is nothing an errand may be the probe.
-        let waits = self.orders.paused || (self.breaker.is_open() && self.window.has_ready());
+        let waits = self.orders.paused || (self.breaker.is_open() && self.has_probe());
         let room = self.errands.room();
         let has_room = room >= ERRANDS_MAX / 2 && self.window.room() > 0;
         if !self.errands.wanted || self.errands.fetching || waits || !has_room {

@@ -195,9 +195,14 @@ impl Lane {
         let away = self.breaker.is_open() && !self.breaker.is_suspect();
         let room = self.window.room().saturating_sub(self.errands.room());
         match room.min(READ_MAX) {
-            _ if waits || (away && self.window.has_ready()) => (0, 0),
+            _ if waits || (away && self.has_probe()) => (0, 0),
             room => (if away { room.min(1) } else { room }, self.window.room_bytes()),
         }
+    }
+
+    /// An event is out, or could be, to find out whether the sink is back.
+    pub fn has_probe(&self) -> bool {
+        !self.deliveries.is_empty() || self.window.has_ready()
     }
 
     fn next_due(&self, now: Instant) -> Option<Instant> {

@@ -397,6 +397,33 @@ fn an_idle_lane_whose_sink_is_away_probes_with_a_replay() {
 }
 
 #[test]
+fn a_lane_whose_sink_is_away_takes_no_more_in_hand_than_it_probes_with() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Scripted::new(|number| {
+            async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                away(number)
+            }
+            .boxed()
+        });
+        let rig = Rig::start(folder.path(), &[("orders", &quick(), &sink)]);
+        rig.append(&event(0, Some("a"), "x")).await.unwrap();
+        rig.is("orders", LaneState::Away).await;
+        let behind: Vec<Envelope> = (1..40).map(|number| event(number, Some("a"), "x")).collect();
+        rig.append_all(&behind).await.unwrap();
+        let (asked, mut held_most) = (sink.seen().len(), 0);
+        until("it was probed some more", || {
+            held_most = held_most.max(rig.lane("orders").held);
+            sink.seen().len() > asked + 3
+        })
+        .await;
+        assert!(held_most <= 1, "{held_most} in hand; the others wait in the journal");
+        rig.stop().await;
+    });
+}
+
+#[test]
 fn a_letter_that_is_discarded_while_its_replay_is_under_way_disturbs_nobody() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
