@@ -3,7 +3,8 @@
 
 use crate::envelope::SinkName;
 use crate::journal::Lag;
-use crate::sink::Failure;
+use crate::sink::{Failure, Reason};
+use crate::telemetry::metrics::delivery::lane_ended_early;
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
@@ -85,6 +86,17 @@ impl Board {
 
     pub fn show(&self, look: Look) {
         *self.look.lock().unwrap_or_else(PoisonError::into_inner) = look;
+    }
+
+    /// The lane's own code panicked: nobody moves its cursor any more, and that must not look like a lane at rest.
+    pub fn ended_early(&self) {
+        let detail = "the lane's own code failed; its events wait in the journal for the next start";
+        tracing::error!(sink = %self.sink, detail);
+        lane_ended_early(&self.sink);
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        look.state = LaneState::Stuck;
+        look.failure = Some(Failure::new(Reason::SinkError, detail));
+        look.in_flight = 0;
     }
 
     pub fn orders(&self) -> watch::Receiver<Orders> {

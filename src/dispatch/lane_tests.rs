@@ -306,6 +306,36 @@ fn a_sink_that_panics_costs_the_event_its_attempts_and_the_lane_goes_on() {
 }
 
 #[test]
+fn a_lane_that_ends_early_is_seen_and_its_events_wait_for_the_next_start() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("where no lane can catch it");
+        }
+    }
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let bad = Scripted::new(|_| {
+            async {
+                let _held = PanicsWhenDropped;
+                std::future::pending().await
+            }
+            .boxed()
+        });
+        let good = Scripted::answering(delivered);
+        let rig = Rig::start(folder.path(), &[("bad", &quick(), &bad), ("good", &quick(), &good)]);
+        rig.accept(0..1).await;
+        rig.is("bad", LaneState::Stuck).await;
+        assert_eq!(rig.lane("bad").lag.events, 1, "R2");
+        rig.settles_all("good").await;
+        rig.stop().await;
+        let rig = Rig::start(folder.path(), &[("bad", &quick(), &good)]);
+        rig.settles_all("bad").await;
+        rig.stop().await;
+    });
+}
+
+#[test]
 fn the_sink_s_own_word_on_a_time_out_counts_and_one_that_says_nothing_is_cut_off() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

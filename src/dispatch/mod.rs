@@ -20,7 +20,9 @@ use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
 use crate::sink::{CommonConfig, Sink};
 use board::Board;
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// A sink with its lane's settings, ready to be walked to.
@@ -71,7 +73,12 @@ impl Dispatcher {
                 parts.journal.feed(lane.name.as_str()).expect("the journal was opened with this cursor");
             let board = Arc::new(Board::new(lane.name.clone(), lane.kind));
             boards.insert(lane.name.clone(), Arc::clone(&board));
-            shutdown.spawn(Phase::Lanes, lane::run(lane, parts.clone(), feed, board, shutdown.clone()));
+            let walk = lane::run(lane, parts.clone(), feed, Arc::clone(&board), shutdown.clone());
+            shutdown.spawn(Phase::Lanes, async move {
+                if AssertUnwindSafe(walk).catch_unwind().await.is_err() {
+                    board.ended_early();
+                }
+            });
         }
         Dispatcher { boards: Arc::new(boards), journal: parts.journal.clone() }
     }

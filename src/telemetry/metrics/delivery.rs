@@ -60,6 +60,14 @@ pub fn describe() {
     describe_gauge!(STATE, "1 for the state the lane is in, 0 for the others.");
 }
 
+/// A lane ended before it was told to: it is stuck until the next start, whatever it showed last.
+pub fn lane_ended_early(sink: &SinkName) {
+    for state in STATE_LABELS {
+        gauge!(STATE, "sink" => sink.label(), "state" => state).set(if state == "stuck" { 1.0 } else { 0.0 });
+    }
+    gauge!(IN_FLIGHT, "sink" => sink.label()).set(0.0);
+}
+
 /// One lane's series, looked up once.
 pub struct LaneMetrics {
     outcomes: [Counter; OUTCOME_LABELS.len()],
