@@ -247,3 +247,25 @@ async fn a_dead_letter_is_also_published_to_the_sink_that_the_configuration_name
     assert_eq!((&copy["data"]["n"], &copy["deadlettersink"]), (&Value::from(1), &Value::from("orders")));
     assert!(daemon.stop().await.success());
 }
+
+#[tokio::test]
+async fn a_replay_for_a_sink_that_is_gone_from_the_configuration_is_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = HttpSink::start().await;
+    let daemon = Daemon::start(folder.path(), &config(&sink, "")).await;
+    assert_eq!(daemon.metric("hookbus_dead_letters{sink=\"orders\"}").await, Some(0.0), "from the start");
+    sink.is(Mood::Refuses(422, BTreeSet::from([0])));
+    post(&daemon, 0..1).await;
+    eventually("it is a dead letter", || async { (dead_letters(&daemon).await.len() == 1).then_some(()) })
+        .await;
+    sink.goes_down().await;
+    let output = daemon.command(&["dead-letters", "replay", "--sink", "orders"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(daemon.stop().await.success());
+
+    let without = "[sources.inbox.generic]\n[sinks.audit.file]\npath = \"audit.ndjson\"\n";
+    let daemon = Daemon::start(folder.path(), without).await;
+    let log = daemon.log();
+    assert!(log.contains("wait for a sink that is not configured") && log.contains("orders"), "{log}");
+    assert!(daemon.stop().await.success());
+}
