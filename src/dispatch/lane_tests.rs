@@ -629,7 +629,7 @@ fn judge(order: Order, accepted: u32, seen: &Seen, letters: &[Summary]) -> Resul
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 40, ..ProptestConfig::default() })]
     #[test]
     fn whatever_a_sink_answers_nothing_is_lost_and_order_holds_and_its_neighbour_does_not_notice(
         script in prop::collection::vec(0_u8..11, 0..300),
