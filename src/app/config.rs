@@ -121,7 +121,13 @@ impl Config {
     /// [`ConfigErrors`] with everything that is wrong.
     pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded, ConfigErrors> {
         let named = || environment.iter().find(|(name, text)| name == FILE_VARIABLE && !text.is_empty());
-        let found = || FILES.iter().map(PathBuf::from).find(|file| file.exists());
+        let found = || {
+            FILES
+                .iter()
+                .map(PathBuf::from)
+                // One that cannot be looked at is read, so that the error is said and no other configuration runs instead.
+                .find(|file| file.try_exists().unwrap_or(true))
+        };
         let file = file.map(Path::to_owned).or_else(|| named().map(|(_, text)| text.into())).or_else(found);
         Config::read(file, environment, std::io::stdout().is_terminal())
     }

@@ -5,6 +5,9 @@ use super::*;
 use crate::dead_letter::LetterId;
 use http_body_util::BodyExt;
 
+/// What senders are told of all this.
+const DOCUMENTED: &str = include_str!("../../docs/reference/ingress.md");
+
 async fn text(response: Response) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
@@ -37,6 +40,11 @@ async fn every_problem_has_its_status_its_type_and_its_headers() {
     ] {
         let response = refused(&problem);
         assert_eq!(response.status(), status, "{problem:?}");
+        let row = DOCUMENTED.lines().find(|row| row.contains(&format!("`{name}`")));
+        assert!(
+            row.is_some_and(|row| row.starts_with(&format!("| {status} |"))),
+            "{name} in ingress.md: {row:?}"
+        );
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{problem:?}");
         if let Some((header, value)) = header {
             assert_eq!(response.headers()[header], value, "{problem:?}");
