@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use proptest::prelude::*;
 use std::io::Write;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn rig(config: ingress::Config) -> Rig {
     Rig::with(config, vec![source("open", Lines::default(), Config::default())]).await
@@ -32,6 +33,15 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
 }
+
+fn zlib(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// 2 MiB of zeros, as the reference encoder packs them.
+const BROTLI_BOMB: &str = "9bffff1ff82700e2b14020f7fe03";
 
 #[tokio::test]
 async fn whoever_sends_no_head_in_time_is_hung_up_on() {
@@ -107,6 +117,23 @@ async fn packed_bodies_are_unpacked_within_their_bounds() {
         ("a bomb by its size", "gzip", gzip(&vec![0; 2 << 20]), 413, "body-too-large"),
         ("a bomb by its ratio", "gzip", gzip(&vec![0; 500_000]), 413, "body-too-large"),
         ("a bomb in a bomb", "gzip, gzip", gzip(&gzip(&vec![0; 64 << 20])), 413, "body-too-large"),
+        ("a bomb of zstd", "zstd", zstd(&vec![0; 2 << 20]), 413, "body-too-large"),
+        ("a bomb of deflate", "deflate", zlib(&vec![0; 2 << 20]), 413, "body-too-large"),
+        ("a bomb of brotli", "br", hex::decode(BROTLI_BOMB).unwrap(), 413, "body-too-large"),
+        (
+            "a packed bomb of brotli",
+            "br, gzip",
+            gzip(&hex::decode(BROTLI_BOMB).unwrap()),
+            413,
+            "body-too-large",
+        ),
+        (
+            "a window of 1 GiB",
+            "br",
+            [&[0x11, 30, 18, 0, 2][..], b"0123456789", &[3]].concat(),
+            400,
+            "broken-coding",
+        ),
         ("cut off", "gzip", gzip(b"cut off")[..20].to_vec(), 400, "broken-coding"),
     ] {
         let reply = rig.ask(post("/hooks/open", &[&format!("content-encoding: {coding}")], &body)).await;
@@ -239,6 +266,9 @@ async fn http2_by_prior_knowledge_gets_the_same_answers() {
     assert_eq!(taken.text().await.unwrap(), r#"{"id":"one","duplicate":false}"#);
     let too_large = client.post(at("/hooks/open")).body(vec![b'x'; 2 << 20]).send().await.unwrap();
     assert_eq!(too_large.status(), 413);
+    let bomb =
+        client.post(at("/hooks/open")).header("content-encoding", "gzip").body(gzip(&vec![0; 2 << 20]));
+    assert_eq!(bomb.send().await.unwrap().status(), 413);
     let mut many_fields = client.post(at("/hooks/open"));
     for n in 0..11 {
         many_fields = many_fields.header(format!("x-{n}"), "y");
@@ -265,6 +295,12 @@ proptest! {
                 let mut raw = rig.connect().await;
                 raw.send(bytes).await;
                 let _ = tokio::time::timeout(Duration::from_secs(5), raw.next_reply()).await.expect("an end");
+                let mut frames = rig.connect().await;
+                frames.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &bytes[..]].concat()).await;
+                let _ = frames.tcp.shutdown().await;
+                let mut rest = Vec::new();
+                let ended = tokio::time::timeout(Duration::from_secs(5), frames.tcp.read_to_end(&mut rest));
+                let _ = ended.await.expect("an end");
             }
             assert_eq!(rig.ask(post("/hooks/open", &[], b"still here")).await.status, 200);
         });
