@@ -13,14 +13,15 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -48,7 +49,7 @@ pub(super) struct Listener {
     connections: Arc<Semaphore>,
     meter: Arc<ListenerMeter>,
     shutdown: Shutdown,
-    opening_max: Duration,
+    head_max: Duration,
     drain_max: Duration,
 }
 
@@ -80,7 +81,7 @@ impl Listener {
             connections: Arc::new(Semaphore::new(connections_max)),
             meter,
             shutdown: shutdown.clone(),
-            opening_max: bounded(config.header_timeout),
+            head_max: bounded(config.header_timeout),
             drain_max: bounded(config.header_timeout) + bounded(config.body_timeout) + DRAIN_EXTRA,
         }
     }
@@ -145,29 +146,69 @@ impl Listener {
             if let Err(error) = tcp.set_nodelay(true) {
                 debug!(%error, "answers may be delayed");
             }
-            listener.converse(Stream::new(tcp, listener.opening_max)).await;
+            listener.converse(Stream::new(tcp, listener.head_max)).await;
         }));
     }
 
     async fn converse(&self, stream: Stream) {
+        let in_work = watch::Sender::new(0);
         let service = service_fn(|request| {
-            let handler = Arc::clone(&self.handler);
-            async move { Ok::<_, Infallible>(handler.answer(request).await) }
+            let (handler, in_work) = (Arc::clone(&self.handler), InWork::began(&in_work));
+            async move {
+                let answer = handler.answer(request).await;
+                drop(in_work);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let stop = self.shutdown.token(Phase::Ingress);
         let ended = tokio::select! { biased;
             ended = connection.as_mut() => ended,
+            () = idle(in_work.subscribe(), self.head_max) => tokio::select! {
+                ended = self.finish(connection) => ended,
+                // Not even a farewell is answered.
+                () = idle(in_work.subscribe(), self.head_max) => Ok(()),
+            },
             () = stop.cancelled() => match timeout(LAST_CALL, connection.as_mut()).await {
                 Ok(ended) => ended,
-                Err(_elapsed) => {
-                    connection.as_mut().graceful_shutdown();
-                    timeout(self.drain_max, connection).await.unwrap_or(Ok(()))
-                }
+                Err(_elapsed) => self.finish(connection).await,
             },
         };
         if let Err(error) = ended {
             debug!(%error, "a connection ended early");
+        }
+    }
+
+    /// Takes no further request of the connection, and answers those in work.
+    async fn finish<C: GracefulConnection>(&self, mut connection: Pin<&mut C>) -> Result<(), C::Error> {
+        connection.as_mut().graceful_shutdown();
+        timeout(self.drain_max, connection).await.unwrap_or(Ok(()))
+    }
+}
+
+/// One request in work on a connection, until it is dropped.
+struct InWork(watch::Sender<u32>);
+
+impl InWork {
+    fn began(count: &watch::Sender<u32>) -> Self {
+        count.send_modify(|count| *count += 1);
+        InWork(count.clone())
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Resolves when no request has been in work for so long. The HTTP library bounds this for HTTP/1.1 only; over HTTP/2 it
+/// is content with somebody who sends nothing but answers to its pings, or a head without an end.
+async fn idle(mut in_work: watch::Receiver<u32>, max: Duration) {
+    loop {
+        let is_quiet = in_work.wait_for(|count| *count == 0).await.is_ok();
+        if timeout(max, in_work.changed()).await.is_err() || !is_quiet {
+            return;
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Config {
     pub inflate_ratio_max: u32,
     /// The most header fields of a request.
     pub headers_max: u32,
-    /// The longest a request's head may take, and the longest a kept-alive HTTP/1.1 connection may be idle.
+    /// The longest a request's head may take, and the longest a connection may be idle.
     pub header_timeout: Period,
     /// The longest a request's body may take.
     pub body_timeout: Period,

@@ -235,6 +235,24 @@ async fn an_idle_connection_is_closed_after_the_time_of_a_head() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_without_a_request_is_closed_in_the_same_time() {
+    let rig = impatient().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let head_without_end = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0x83];
+    for (sentence, frames) in [
+        ("nothing but settings", [&preface[..], &settings].concat()),
+        ("a head without an end", [&preface[..], &settings, &head_without_end].concat()),
+    ] {
+        let mut client = rig.connect().await;
+        client.send(frames).await;
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(crate::ingress_rig::SOON, client.tcp.read_to_end(&mut rest)).await;
+        ended.expect(sentence).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let rig = rig(ingress::Config::default()).await;
     let mut client = rig.connect().await;
