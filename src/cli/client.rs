@@ -159,8 +159,8 @@ impl Client {
             status => {
                 let body = self.body(answer).await?;
                 let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-                let detail =
-                    document.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
+                let text = |name| document.get(name).and_then(serde_json::Value::as_str);
+                let detail = text("detail").or_else(|| text("title")).unwrap_or("no reason given");
                 Err(ClientError::Refused { url, status, detail: super::human::harmless(detail) })
             }
         }

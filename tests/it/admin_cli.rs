@@ -159,6 +159,8 @@ async fn dead_letters_go_from_the_listing_to_the_export_to_the_bin() {
 async fn who_cannot_be_asked_is_said_clearly() {
     let directory = tempfile::tempdir().unwrap();
     let (url, _) = daemon(LaneState::Running, directory.path(), Some("correct")).await;
+    let rig = crate::ingress_rig::Rig::plain().await;
+    let ingress = format!("http://{}", rig.address);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (sentence, line, code, words) in [
         ("a token is needed", format!("status --admin {url}"), 1, "wants a token"),
@@ -166,6 +168,12 @@ async fn who_cannot_be_asked_is_said_clearly() {
         ("which must be set", format!("status --admin {url} --token-env NO_SUCH"), 2, "NO_SUCH is not set"),
         ("nobody listens", format!("status --admin http://{nobody}"), 1, "is it running?"),
         ("not a URL", "status --admin nowhere".to_owned(), 1, "is not a URL"),
+        (
+            "the ingress is no admin listener",
+            format!("status --admin {ingress}"),
+            1,
+            "there is no such source",
+        ),
     ] {
         let run = hookbus(directory.path(), &line).await;
         assert_eq!(run.code, code, "{sentence}: {}", run.err);
