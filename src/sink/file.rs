@@ -62,6 +62,10 @@ impl SinkConfig for Config {
     fn build(&self, context: Context, shutdown: &Shutdown) -> Result<Arc<dyn Sink>, BuildError> {
         Ok(Arc::new(FileSink::new(self, &context, shutdown, Box::new(RealCalls))))
     }
+
+    fn file(&self, data_dir: &Path) -> Option<PathBuf> {
+        Some(data_dir.join(&self.path))
+    }
 }
 
 struct FileSink {

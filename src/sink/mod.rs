@@ -23,7 +23,7 @@ use crate::shutdown::Shutdown;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a sink learnt about the other side on connecting.
@@ -88,6 +88,11 @@ pub trait SinkConfig: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BuildError`] where a file it needs (a certificate, say) cannot be read.
     fn build(&self, context: Context, shutdown: &Shutdown) -> Result<Arc<dyn Sink>, BuildError>;
+
+    /// The file that the sink alone may write, where it writes one.
+    fn file(&self, _data_dir: &Path) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A sink could not be made from its configuration.

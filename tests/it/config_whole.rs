@@ -140,8 +140,13 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
             "routes.0.from: an empty list takes nothing; leave the key out to take all".to_owned(),
         ),
         (
+            "two sinks that write one file",
+            "[sinks.spare.file]\npath = 'events.ndjson'\n",
+            "sinks.spare.file.path: is the file of the sink `events` too; a file has one writer".to_owned(),
+        ),
+        (
             "dead letters for a sink that is not there",
-            "[sinks.spare]\ndead_letter = 'evens'\n[sinks.spare.file]\n",
+            "[sinks.spare]\ndead_letter = 'evens'\n[sinks.spare.stdout]\n",
             "sinks.spare.dead_letter: there is no such sink; did you mean `events`?".to_owned(),
         ),
         (

@@ -3,10 +3,12 @@
 
 use super::{Config, Parts};
 use crate::config::{ByteSize, ConfigError, Period, Section, nearest};
-use crate::ingress::open_to_everybody;
+use crate::envelope::SinkName;
 use crate::journal;
 use crate::router::Route;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Every contradiction between parts, and every limit of zero.
 pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
@@ -21,6 +23,7 @@ pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
             findings.check_name(&format!("sinks.{name}.dead_letter"), other.as_str(), &sinks, "sink");
         }
     }
+    one_writer_a_file(parts, &mut findings);
     addresses(parts, &mut findings);
     limits(parts, &mut findings);
     findings.found
@@ -36,9 +39,10 @@ pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[Strin
             "is a secret written out; { env = \"NAME\" } or { file = \"/path\" } keeps it out of this file";
         findings.add_if(true, key, problem);
     }
-    for name in open_to_everybody(config.ingress.listen, &config.sources) {
+    let is_reachable = !config.ingress.listen.ip().is_loopback();
+    for (name, source) in &config.sources {
         let problem = "takes posts from anybody who reaches ingress.listen; set path_secret or the dialect's own credential";
-        findings.add_if(true, &format!("sources.{name}"), problem);
+        findings.add_if(is_reachable && source.is_unauthenticated(), &format!("sources.{name}"), problem);
     }
     for name in config.sources.keys() {
         let is_taken =
@@ -59,6 +63,19 @@ pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[Strin
         "there are none; events are kept for journal.retention and go nowhere",
     );
     findings.found
+}
+
+/// Two lanes that write one file would lock each other out: one of them would be away for ever.
+fn one_writer_a_file(parts: &Parts, findings: &mut Findings<'_>) {
+    let Some(general) = &parts.general else { return };
+    let mut writers: BTreeMap<PathBuf, &SinkName> = BTreeMap::new();
+    for (name, sink) in parts.sinks.iter().flatten() {
+        let Some(file) = sink.config.file(&general.data_dir) else { continue };
+        if let Some(other) = writers.insert(file, name) {
+            let problem = format!("is the file of the sink `{other}` too; a file has one writer");
+            findings.add_if(true, &format!("sinks.{name}.{}.path", sink.type_name), &problem);
+        }
+    }
 }
 
 struct Findings<'a> {
