@@ -202,8 +202,11 @@ impl App {
     /// while requests are answered. Everything has ended, or is left behind, [`STOP_MARGIN`] later.
     async fn stop(self, deadline: Instant) {
         self.accepting.store(false, Ordering::Release);
-        let grace_seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
-        tracing::info!(grace_seconds, "stopping: requests in hand are answered first");
+        let grace = deadline.saturating_duration_since(Instant::now());
+        tracing::info!(
+            grace_seconds = grace.as_secs_f64().round(),
+            "stopping: requests in hand are answered first"
+        );
         if timeout_at(deadline, self.shutdown.stop(Phase::Ingress)).await.is_err() {
             tracing::warn!("some connections did not end within the grace");
         }

@@ -26,7 +26,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// The prefix of every path that leads to a source.
 const HOOKS: &str = "/hooks/";
@@ -225,6 +225,7 @@ impl Handler {
                 })?;
                 self.letters_alarm.took();
                 gate.meter.quarantined(why.label());
+                warn!(source = %gate.source.name, reason = why.label(), "a body could not be read and is kept as a dead letter");
                 Ok(kept)
             }
         }

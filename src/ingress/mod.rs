@@ -6,11 +6,10 @@ pub use readmit::{ReadmitError, readmit};
 
 use crate::config::{ByteSize, Period};
 use crate::dead_letter::DeadLetters;
-use crate::envelope::SourceName;
 use crate::journal::Journal;
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{ConfiguredSource, Sources};
+use crate::source::Sources;
 use crate::telemetry::metrics::ingress::ListenerMeter;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -114,13 +113,4 @@ impl Ingress {
         info!(%address, "the ingress listens");
         Ok(Ingress { address })
     }
-}
-
-/// The sources that anybody may post to, where `listen` is an address that others can reach: what the
-/// configuration's warnings, at start and in `check`, name.
-pub fn open_to_everybody(listen: SocketAddr, sources: &Sources) -> impl Iterator<Item = &SourceName> {
-    let proves_nothing =
-        |source: &ConfiguredSource| source.config.path_secret.is_none() && !source.dialect.has_credential();
-    let reachable = !listen.ip().is_loopback();
-    sources.values().filter(move |source| reachable && proves_nothing(source)).map(|source| &source.name)
 }

@@ -231,20 +231,3 @@ async fn every_series_starts_at_zero_and_counts_what_happened() {
     assert!(!rendered().contains("secret-path"), "a path nobody configured is no label");
     eventually("all connections are closed", || shows("hookbus_ingress_connections 0")).await;
 }
-
-#[test]
-fn a_source_that_anybody_may_post_to_is_named_where_others_can_reach_it() {
-    let token = || Lines { token: Some("t"), ..Lines::default() };
-    let sources = vec![
-        source("open", Lines::default(), Config::default()),
-        source("token", token(), Config::default()),
-        source("path", Lines::default(), with_path_secret("s")),
-    ];
-    let sources = sources.into_iter().map(|source| (source.name.clone(), source)).collect();
-    for (listen, expected) in
-        [("127.0.0.1:1", &[][..]), ("[::1]:1", &[]), ("0.0.0.0:1", &["open"]), ("[::]:1", &["open"])]
-    {
-        let named = ingress::open_to_everybody(listen.parse().unwrap(), &sources);
-        assert_eq!(named.map(|name| name.as_str()).collect::<Vec<_>>(), expected, "{listen}");
-    }
-}
