@@ -1,6 +1,7 @@
 //! How fast the ingress takes webhooks, beside a bare axum handler that appends the same bodies to a file with one
-//! sync for all that wait. Both run in this process, on the same disk, under the same load, slice after slice in turn,
-//! because machines are noisy: only the ratio means anything.
+//! sync for all that wait, and beside one that writes over the same blocks again and again. All run in this process,
+//! on the same disk, under the same load, slice after slice in turn, because machines are noisy: only ratios mean
+//! anything.
 //!
 //! `cargo bench --bench ingress [-- SECONDS_A_SLICE SLICES CONNECTIONS]`
 
@@ -31,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const MIB: usize = 1024 * 1024;
+const RING_MIB: usize = 64;
 
 /// A Z-API text message as documented: with a message id of its own, so that none is a duplicate, from one of a
 /// thousand chats, so that per-chat order is not the limit.
@@ -49,14 +51,25 @@ fn webhook(number: u64) -> String {
 
 type Waiting = (Bytes, oneshot::Sender<()>);
 
-/// The least that keeps the same promise: gather what waits, write once, sync once, answer all.
-fn bare_writer(path: &Path, mut waiting: mpsc::Receiver<Waiting>) {
+/// Where the bare handler's bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BareLog {
+    /// To the end of a file that grows: keeps everything, as a log must.
+    Grows,
+    /// Over the same 64 MiB of written blocks again and again: keeps next to nothing, and is the fastest a disk can be.
+    Ring,
+}
+
+/// The least that makes an answer wait for the disk: gather what waits, write once, sync once, answer all.
+fn bare_writer(path: &Path, log: BareLog, mut waiting: mpsc::Receiver<Waiting>) {
     let mut file = File::create(path).unwrap();
-    let zeros = vec![0; MIB];
-    for _ in 0..64 {
-        file.write_all(&zeros).unwrap();
+    if log == BareLog::Ring {
+        let zeros = vec![0; MIB];
+        for _ in 0..RING_MIB {
+            file.write_all(&zeros).unwrap();
+        }
+        file.sync_all().unwrap();
     }
-    file.sync_all().unwrap();
     let (mut at, mut gathered, mut batch) = (0, Vec::new(), Vec::new());
     while waiting.blocking_recv_many(&mut gathered, 4096) > 0 {
         batch.clear();
@@ -64,7 +77,7 @@ fn bare_writer(path: &Path, mut waiting: mpsc::Receiver<Waiting>) {
             batch.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
             batch.extend_from_slice(body);
         }
-        if at + batch.len() > 64 * MIB {
+        if log == BareLog::Ring && at + batch.len() > RING_MIB * MIB {
             at = 0;
         }
         file.write_all_at(&batch, at as u64).unwrap();
@@ -93,15 +106,15 @@ struct Contender {
     admin: Option<SocketAddr>,
 }
 
-async fn start_bare(folder: &Path) -> Contender {
+async fn start_bare(name: &'static str, folder: &Path, log: BareLog) -> Contender {
     let (writer, waiting) = mpsc::channel(4096);
-    let file = folder.join("bare.log");
-    std::thread::spawn(move || bare_writer(&file, waiting));
+    let file = folder.join(name);
+    std::thread::spawn(move || bare_writer(&file, log, waiting));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ingress = listener.local_addr().unwrap();
     let app = Router::new().route("/hooks/zapi", post(bare_handler)).with_state(writer);
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Contender { name: "bare axum", ingress, admin: None }
+    Contender { name, ingress, admin: None }
 }
 
 async fn start_hookbus(name: &'static str, folder: &Path, sinks: &str) -> Contender {
@@ -207,7 +220,8 @@ async fn main() {
 
     let folder = tempfile::tempdir().unwrap();
     let contenders = [
-        start_bare(folder.path()).await,
+        start_bare("bare axum", folder.path(), BareLog::Grows).await,
+        start_bare("bare axum, ring", folder.path(), BareLog::Ring).await,
         start_hookbus("hookbus, no sink", &folder.path().join("alone"), "").await,
         start_hookbus("hookbus, file sink", &folder.path().join("default"), "[sinks.events.file]\n").await,
     ];
