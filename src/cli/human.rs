@@ -38,7 +38,6 @@ pub(super) fn complain(line: &str) {
 }
 
 /// `0 B`, `1.5 KiB`, `10.0 GiB`.
-#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {

@@ -196,7 +196,6 @@ async fn slice(address: SocketAddr, numbers: &Arc<AtomicU64>, connections: usize
     for sender in senders {
         answered += sender.await.unwrap();
     }
-    #[allow(clippy::cast_precision_loss)]
     let answered = answered as f64;
     Shown {
         requests_per_second: answered / began.elapsed().as_secs_f64(),

@@ -1,81 +1,26 @@
 //! R6 in the whole program: a sync of the journal fails once. Nobody is told "kept" who is not, what was kept still goes
 //! out, and the program ends by itself.
 
+use crate::support::disk::SteppedDisk;
 use crate::support::http_sink::HttpSink;
 use crate::support::{PATIENCE, client, eventually};
 use hookbus::app::config::Config;
 use hookbus::app::{App, RunError};
-use hookbus::journal::{Disk, DiskFile, LockAttempt, RealDisk};
 use hookbus::telemetry::logging;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The real disk, whose next sync of a segment fails once when told to.
-struct FailingDisk(Arc<AtomicBool>);
-
-struct FailingFile {
-    file: Box<dyn DiskFile>,
-    fails: Option<Arc<AtomicBool>>,
-}
-
-impl FailingDisk {
-    fn wrap(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        let is_segment = path.parent().is_some_and(|directory| directory.ends_with("journal"));
-        Box::new(FailingFile { file, fails: is_segment.then(|| Arc::clone(&self.0)) })
-    }
-}
-
-impl Disk for FailingDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(directory)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(path, RealDisk.create(path)?))
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(path, RealDisk.open(path)?))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(directory)
-    }
-    fn lock(&self, path: &Path, note: &str) -> io::Result<LockAttempt> {
-        RealDisk.lock(path, note)
-    }
-}
-
-impl DiskFile for FailingFile {
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
-    }
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(into, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        match &self.fails {
-            Some(fails) if fails.swap(false, Ordering::SeqCst) => Err(io::Error::other("the test says so")),
-            _ => self.file.sync_data(),
-        }
-    }
-}
 
 async fn start(file: PathBuf, fails: &Arc<AtomicBool>) -> App {
     let config = Config::read(Some(file), &[], false).unwrap().config;
     let log_level = logging::install(&config.log).unwrap();
-    App::start_on(config, log_level, Arc::new(FailingDisk(Arc::clone(fails)))).await.unwrap()
+    let fails = Arc::clone(fails);
+    let disk = SteppedDisk::new(move || match fails.swap(false, Ordering::SeqCst) {
+        true => Err(io::Error::other("the test says so")),
+        false => Ok(()),
+    });
+    App::start_on(config, log_level, disk).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,11 @@
 //! R1 through the public seam: a disk whose syncs can be held shows that nobody is answered before one has covered him.
 
+use crate::support::disk::SteppedDisk;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hookbus::config::{ByteSize, Period};
-use hookbus::journal::{
-    AppendError, Appended, Config, CursorSpec, Dedupe, Disk, DiskFile, Journal, LockAttempt, RealDisk, Record,
-};
+use hookbus::journal::{AppendError, Appended, Config, CursorSpec, Dedupe, Journal, Record};
 use hookbus::time::UnixMs;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -43,54 +41,6 @@ impl Gate {
     }
 }
 
-struct GatedDisk(Arc<Gate>);
-struct GatedFile(Box<dyn DiskFile>, Arc<Gate>);
-
-impl Disk for GatedDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(directory)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = RealDisk.create(path)?;
-        let is_segment = path.extension().is_some_and(|extension| extension == "new");
-        Ok(if is_segment { Box::new(GatedFile(file, Arc::clone(&self.0))) } else { file })
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(directory)
-    }
-    fn lock(&self, path: &Path, note: &str) -> io::Result<LockAttempt> {
-        RealDisk.lock(path, note)
-    }
-}
-
-impl DiskFile for GatedFile {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(into, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.1.pass();
-        self.0.sync_data()
-    }
-}
-
 fn open(gate: &Arc<Gate>, directory: &Path) -> Journal {
     let config = Config {
         segment: ByteSize::kib(256),
@@ -99,7 +49,12 @@ fn open(gate: &Arc<Gate>, directory: &Path) -> Journal {
         ..Config::default()
     };
     let orders = CursorSpec { name: "orders".to_owned(), sheddable: false };
-    Journal::open(&config, directory, Arc::new(GatedDisk(Arc::clone(gate))), &[orders]).unwrap()
+    let gate = Arc::clone(gate);
+    let disk = SteppedDisk::new(move || {
+        gate.pass();
+        Ok(())
+    });
+    Journal::open(&config, directory, disk, &[orders]).unwrap()
 }
 
 fn record(identity: u8) -> Record {

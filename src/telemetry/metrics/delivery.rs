@@ -136,7 +136,6 @@ impl LaneMetrics {
 }
 
 /// Gauges are floating point; counts stay exact up to 2^53.
-#[allow(clippy::cast_precision_loss)]
 fn precise(count: u64) -> f64 {
     count as f64
 }

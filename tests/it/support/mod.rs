@@ -2,6 +2,7 @@
 //! Holds: tests wait on conditions with a limit, never for a time; a process that was started is ended with its owner.
 
 pub mod daemon;
+pub mod disk;
 pub mod http_sink;
 pub mod oracle;
 
