@@ -117,4 +117,4 @@ impl Dispatcher {
 }
 
 #[cfg(test)]
-mod lane_tests;
+mod tests;
