@@ -17,7 +17,7 @@ pub struct Config {
     pub disk_max: ByteSize,
     /// Bytes of one segment file, preallocated; at least 16 KiB, and at most a quarter of `disk_max` is used.
     pub segment: ByteSize,
-    /// How long settled events stay replayable.
+    /// How long settled records stay on disk before their files are freed.
     pub retention: Period,
     /// The most identities remembered for de-duplication.
     pub dedupe_max: u32,

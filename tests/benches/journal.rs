@@ -115,9 +115,7 @@ async fn slice(contender: &Contender, numbers: &Arc<AtomicU64>, producers: usize
     for producer in producers {
         kept += producer.await.unwrap();
     }
-    #[allow(clippy::cast_precision_loss)]
-    let rate = kept as f64 / began.elapsed().as_secs_f64();
-    rate
+    kept as f64 / began.elapsed().as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
