@@ -5,6 +5,7 @@
 
 pub mod time;
 pub mod clock;
+mod glob;
 pub mod config;
 pub mod shutdown;
 pub mod envelope;

@@ -2,6 +2,7 @@
 //! Holds: with no routes at all every event goes to every sink.
 
 use crate::envelope::{Envelope, SinkName, SourceName};
+use crate::glob;
 use serde::{Deserialize, Serialize};
 
 /// One `[[routes]]` table.
@@ -52,45 +53,6 @@ impl Route {
         from && self
             .types
             .as_ref()
-            .is_none_or(|globs| globs.iter().any(|glob| glob_matches(glob, &event.event_type)))
-    }
-}
-
-/// `*` stands for any characters, also none and also dots; everything else for itself.
-#[must_use]
-pub fn glob_matches(glob: &str, text: &str) -> bool {
-    let mut pieces = glob.split('*');
-    let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut pieces: Vec<&str> = pieces.collect();
-    let Some(last) = pieces.pop() else { return rest.is_empty() };
-    for piece in pieces {
-        match rest.find(piece) {
-            Some(at) => rest = &rest[at + piece.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_characters_and_nothing_else_is_special() {
-        for (sentence, glob, text, matches) in [
-            ("a star alone takes all", "*", "a.b", true),
-            ("a star may stand for nothing", "a*", "a", true),
-            ("a prefix", "io.z-api.message.*", "io.z-api.message.received", true),
-            ("a prefix does not take its own stem", "io.z-api.message.*", "io.z-api.message", false),
-            ("no star means equality", "a.b", "a.bc", false),
-            ("a dot is a dot", "a.b", "aXb", false),
-            ("stars in the middle", "a*c*e", "abcde", true),
-            ("pieces may not overlap", "ab*ba", "aba", false),
-            ("an empty glob takes only nothing", "", "a", false),
-        ] {
-            assert_eq!(glob_matches(glob, text), matches, "{sentence}");
-        }
+            .is_none_or(|globs| globs.iter().any(|glob| glob::matches(glob, &event.event_type)))
     }
 }

@@ -46,6 +46,19 @@ impl Secret {
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
+    /// The secret as it is now: read again where it came from a file, which may have changed since.
+    ///
+    /// # Errors
+    /// A sentence without the text, where the file cannot be read any more.
+    pub fn current(&self) -> Result<Secret, String> {
+        match &self.origin {
+            SecretOrigin::Literal | SecretOrigin::Environment(_) => Ok(self.clone()),
+            SecretOrigin::File(path) => {
+                let text = from_file(&path.to_string_lossy())?;
+                Ok(Secret { text: SecretString::from(text), origin: self.origin.clone() })
+            }
+        }
+    }
     /// Where it was found.
     #[must_use]
     pub fn origin(&self) -> &SecretOrigin {

@@ -356,6 +356,20 @@ fn a_secret_comes_from_a_variable_a_file_or_the_text_itself() {
     }
 }
 
+#[test]
+fn a_secret_in_a_file_is_read_again_and_any_other_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "old\n").unwrap();
+    let toml = format!("part.token = {{ file = {} }}", toml_text(path.to_str().unwrap()));
+    let secret = part(&toml, &[]).unwrap().token.unwrap().iter().next().unwrap().clone();
+    std::fs::write(&path, "new\n").unwrap();
+    assert_eq!((secret.expose(), secret.current().unwrap().expose()), ("old", "new"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(secret.current().unwrap_err().contains("does not exist"));
+    assert_eq!(Secret::literal("abc").current().unwrap().expose(), "abc");
+}
+
 /// Every key of `Part`, with the marked secret in its place or where it does not belong.
 fn wrong_places(secret: &str) -> Vec<String> {
     let keys = "listen size period rate count share on mode words headers inner inner.limit token.env token.file token.other";

@@ -5,7 +5,7 @@
 
 use super::letter::Letter;
 use super::types::{ErrandKind, Filter, LetterId, Origin, Summary};
-use crate::router::glob_matches;
+use crate::glob;
 use redb::{ReadableTable, TableDefinition};
 use std::ops::Bound;
 
@@ -143,7 +143,7 @@ fn matches(filter: &Filter, summary: &Summary) -> bool {
     };
     let of_type = event_type
         .as_ref()
-        .is_none_or(|glob| summary.event_type.as_ref().is_some_and(|text| glob_matches(glob, text)));
+        .is_none_or(|glob| summary.event_type.as_ref().is_some_and(|text| glob::matches(glob, text)));
     of_sink
         && of_type
         && (ids.is_empty() || ids.contains(&summary.id))

@@ -14,6 +14,12 @@ use std::sync::Arc;
 /// The most deliveries of one sink that may be in flight at once.
 pub const IN_FLIGHT_MAX: usize = 10_000;
 
+/// How many it is where nothing is set and each delivery is a request of its own.
+pub(super) const IN_FLIGHT_DEFAULT: usize = 64;
+/// How many it is where nothing is set and the sink is a broker, whose confirmations take long and cover many.
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+pub(super) const IN_FLIGHT_PIPELINED: usize = 1000;
+
 /// In which order a sink gets its events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,7 +75,7 @@ impl Default for RetryConfig {
 pub struct CommonConfig {
     /// In which order events are delivered.
     pub order: Order,
-    /// The most deliveries in flight, 1 to [`IN_FLIGHT_MAX`].
+    /// The most deliveries in flight, 1 to [`IN_FLIGHT_MAX`]; where it is not set, each kind has its own.
     pub in_flight_max: usize,
     /// The form of the events, one that the kind can write.
     pub format: Format,
@@ -87,7 +93,7 @@ impl Default for CommonConfig {
     fn default() -> Self {
         CommonConfig {
             order: Order::default(),
-            in_flight_max: 64,
+            in_flight_max: IN_FLIGHT_DEFAULT,
             format: Format::default(),
             timeout: Period::secs(30),
             retry: RetryConfig::default(),
@@ -173,7 +179,10 @@ impl ConfiguredSink {
             }
         }
         match (common, parsed.pop()) {
-            (Some(common), Some((kind, config))) if errors.is_empty() => {
+            (Some(mut common), Some((kind, config))) if errors.is_empty() => {
+                if !section.says("in_flight_max") {
+                    common.in_flight_max = kind.in_flight_default;
+                }
                 Ok(ConfiguredSink { name, common, type_name: kind.name, config: Arc::from(config) })
             }
             _ => Err(ConfigErrors(errors)),

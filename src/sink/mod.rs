@@ -5,12 +5,14 @@
 mod addresses;
 mod cloudevents;
 mod configured;
+mod connection;
 mod file;
 mod gather;
 mod http;
 mod outcome;
 mod signature;
 mod stdout;
+mod template;
 mod tls;
 
 pub use cloudevents::structured;
@@ -117,6 +119,9 @@ pub struct SinkType {
     pub name: &'static str,
     /// The forms it can write.
     pub formats: &'static [Format],
+    /// How many deliveries are in flight at the most where `in_flight_max` is not set: many where a confirmation
+    /// takes long and covers many, fewer where each is a request of its own.
+    pub in_flight_default: usize,
     /// Reads and checks its section.
     pub parse: fn(&Section) -> Result<Box<dyn SinkConfig>, ConfigErrors>,
     /// Its own keys with their defaults, for documents and tests.
@@ -125,7 +130,14 @@ pub struct SinkType {
 
 impl SinkType {
     const fn of<C: OwnKeys>(name: &'static str, formats: &'static [Format]) -> Self {
-        SinkType { name, formats, parse: parse::<C>, defaults: defaults::<C> }
+        let in_flight_default = configured::IN_FLIGHT_DEFAULT;
+        SinkType { name, formats, in_flight_default, parse: parse::<C>, defaults: defaults::<C> }
+    }
+
+    /// The same for a broker's client, which pipelines.
+    #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+    const fn pipelined(self) -> Self {
+        SinkType { in_flight_default: configured::IN_FLIGHT_PIPELINED, ..self }
     }
 }
 
