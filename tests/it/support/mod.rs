@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: the real program as a child process, sinks that misbehave on demand, the oracle.
 //! Holds: tests wait on conditions with a limit, never for a time; a process that was started is ended with its owner.
 
+pub mod brokers;
 pub mod daemon;
 pub mod disk;
 pub mod http_sink;

@@ -1,0 +1,118 @@
+//! Real brokers as child processes on loopback, each with its own ports and temporary folder.
+//! Holds: a broker ends with its owner, and with the test process however that ends; a broker that is missing or does not
+//! become ready fails the test, and says where to look.
+
+use super::eventually;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+/// The folder that the test command fills: `bin/nats-server`, `kafka/*.jar`, `python/bin/python`.
+pub fn installed() -> PathBuf {
+    let cache = || {
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+        std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("hookbus/brokers")
+    };
+    let folder = std::env::var_os("HOOKBUS_TEST_BROKERS").map_or_else(cache, PathBuf::from);
+    assert!(folder.is_dir(), "{} is missing; tests/run brokers installs the brokers", folder.display());
+    folder
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The broker becomes the leader of a group of its own; beside it waits a watcher that ends the whole group as soon as
+/// the test process closes its end of the pipe, also by dying.
+const LEASH: &str =
+    r#"exec 3<&0; { cat <&3 >/dev/null; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" </dev/null 3<&-"#;
+
+/// A process that cannot outlive the test.
+pub struct Leashed {
+    child: Mutex<Child>,
+    pid: u32,
+    name: String,
+    log: PathBuf,
+}
+
+impl Leashed {
+    /// Starts `command` (program, arguments, environment), which writes what it prints to the end of `log`.
+    pub fn spawn(name: &str, command: &Command, log: &Path) -> Leashed {
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut leashed = Command::new("sh");
+        leashed.args(["-c", LEASH, "sh"]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => leashed.env(key, value),
+                None => leashed.env_remove(key),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            leashed.current_dir(folder);
+        }
+        let child = leashed
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        Leashed { pid: child.id(), child: Mutex::new(child), name: name.to_owned(), log: log.to_owned() }
+    }
+
+    /// The process id of the broker itself.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal to the broker itself, `-TERM` for example.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Has it ended?
+    pub fn has_ended(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it has ended by itself or by a signal.
+    pub async fn ended(&self) {
+        let what = format!("{} ends", self.name);
+        eventually(&what, || async { self.has_ended().then_some(()) }).await;
+    }
+
+    /// Waits until `ready` says so; fails with the end of the log where the process ends before, or never is.
+    pub async fn until(&self, ready: impl AsyncFn() -> bool) {
+        let what = format!("{} is ready, see {}", self.name, self.log.display());
+        eventually(&what, || async {
+            if self.has_ended() {
+                panic!("{} ended before it was ready:\n{}", self.name, self.end_of_log());
+            }
+            ready().await.then_some(())
+        })
+        .await;
+    }
+
+    fn end_of_log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// SIGKILL to it and all that it started.
+    pub fn kill(&self) {
+        let group = format!("-{}", self.pid());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let _ = self.child.lock().unwrap().wait();
+    }
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
