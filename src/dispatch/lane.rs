@@ -108,7 +108,7 @@ pub(super) async fn run(parts: LaneParts, shared: Parts, feed: Feed, board: Arc<
     let mut lane = Lane {
         window: Window::new(parts.config.order, HELD_MAX.max(in_flight_max) + ERRANDS_MAX, HELD_BYTES_MAX),
         breaker: Breaker::new(in_flight_max),
-        metrics: LaneMetrics::lane_started(&parts.name),
+        metrics: LaneMetrics::lane_started(&parts.name, Reason::ALL.iter().map(|reason| reason.label())),
         look: Look::default(),
         stuck: None,
         unreadable: None,
@@ -315,7 +315,8 @@ impl Lane {
         self.look.failure = failure.cloned();
         self.look.in_flight = self.deliveries.len();
         self.look.held = self.window.held();
-        self.metrics.looks(state as usize, self.look.in_flight, self.look.held);
+        let reason = self.look.failure.as_ref().map(|failure| failure.reason as usize);
+        self.metrics.looks(state as usize, reason, self.look.in_flight, self.look.held);
         self.board.show(self.look.clone());
     }
 

@@ -15,6 +15,7 @@ const LAG_SECONDS: &str = "hookbus_lane_lag_seconds";
 const IN_FLIGHT: &str = "hookbus_lane_in_flight";
 const HELD: &str = "hookbus_lane_held";
 const STATE: &str = "hookbus_lane_state";
+const FAILURE: &str = "hookbus_lane_failure";
 
 /// How a delivery ended, as a label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +59,7 @@ pub fn describe() {
     describe_gauge!(IN_FLIGHT, "Deliveries in flight.");
     describe_gauge!(HELD, "Events in hand that wait for their time or for the one before them.");
     describe_gauge!(STATE, "1 for the state the lane is in, 0 for the others.");
+    describe_gauge!(FAILURE, "1 for the reason why the lane is not running, 0 for the others.");
 }
 
 /// A lane ended before it was told to: it is stuck until the next start, whatever it showed last.
@@ -73,6 +75,8 @@ pub struct LaneMetrics {
     outcomes: [Counter; OUTCOME_LABELS.len()],
     settled: [Counter; SETTLED_LABELS.len()],
     states: [Gauge; STATE_LABELS.len()],
+    failures: Vec<Gauge>,
+    shown: Option<(usize, Option<usize>)>,
     delivery_seconds: Histogram,
     lag_events: Gauge,
     lag_seconds: Gauge,
@@ -81,16 +85,18 @@ pub struct LaneMetrics {
 }
 
 impl LaneMetrics {
-    /// Starts every series of the lane at zero.
+    /// Starts every series of the lane at zero. `reasons` are the labels of every reason why a lane may not be running.
     #[must_use]
-    pub fn lane_started(sink: &SinkName) -> Self {
+    pub fn lane_started(sink: &SinkName, reasons: impl Iterator<Item = &'static str>) -> Self {
         let outcomes =
             OUTCOME_LABELS.map(|outcome| counter!(OUTCOMES, "sink" => sink.label(), "outcome" => outcome));
         let settled =
             SETTLED_LABELS.map(|ending| counter!(SETTLED, "sink" => sink.label(), "ending" => ending));
         let states = STATE_LABELS.map(|state| gauge!(STATE, "sink" => sink.label(), "state" => state));
+        let failure = |reason| gauge!(FAILURE, "sink" => sink.label(), "reason" => reason);
+        let failures: Vec<Gauge> = reasons.map(failure).collect();
         outcomes.iter().chain(&settled).for_each(|series| series.increment(0));
-        states.iter().for_each(|series| series.set(0.0));
+        states.iter().chain(&failures).for_each(|series| series.set(0.0));
         let of_sink = |name: &'static str| {
             let series = gauge!(name, "sink" => sink.label());
             series.set(0.0);
@@ -100,6 +106,8 @@ impl LaneMetrics {
             outcomes,
             settled,
             states,
+            failures,
+            shown: None,
             delivery_seconds: histogram!(DELIVERY_SECONDS, "sink" => sink.label()),
             lag_events: of_sink(LAG_EVENTS),
             lag_seconds: of_sink(LAG_SECONDS),
@@ -119,10 +127,17 @@ impl LaneMetrics {
         self.settled[how as usize].increment(1);
     }
 
-    /// What the lane looks like now; `state` is its place among running, paused, busy, away, stuck.
-    pub fn looks(&self, state: usize, in_flight: usize, held: usize) {
-        for (place, series) in self.states.iter().enumerate() {
-            series.set(if place == state { 1.0 } else { 0.0 });
+    /// What the lane looks like now; `state` is its place among running, paused, busy, away, stuck, `reason` the place of
+    /// why among the reasons it was started with.
+    pub fn looks(&mut self, state: usize, reason: Option<usize>, in_flight: usize, held: usize) {
+        // Asked after every event, and mostly nothing of it has changed.
+        if self.shown.replace((state, reason)) != Some((state, reason)) {
+            let flags = [(&self.states[..], Some(state)), (&self.failures[..], reason)];
+            for (series, raised) in flags {
+                for (place, series) in series.iter().enumerate() {
+                    series.set(if Some(place) == raised { 1.0 } else { 0.0 });
+                }
+            }
         }
         self.in_flight.set(precise(in_flight as u64));
         self.held.set(precise(held as u64));
