@@ -248,7 +248,16 @@ fn known_kinds() -> String {
     SINK_TYPES.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
 }
 
+/// The kinds whose client libraries can be left out of the build, each with the Cargo feature that brings it.
+const OPTIONAL_KINDS: [(&str, &str); 4] =
+    [("amqp", "amqp"), ("jetstream", "nats"), ("kafka", "kafka"), ("nats", "nats")];
+
 fn unknown_kind(key: &str) -> String {
+    if let Some((kind, feature)) = OPTIONAL_KINDS.iter().find(|(kind, _)| *kind == key) {
+        return format!(
+            "this hookbus was built without the {kind} sink; build it with the feature {feature}"
+        );
+    }
     match nearest(key, SINK_TYPES.iter().map(|kind| kind.name).chain(["retry"])) {
         Some(name) => format!("is not a kind of sink; did you mean {name}? known: {}", known_kinds()),
         None => format!("is not a kind of sink; known: {}", known_kinds()),

@@ -1,13 +1,13 @@
 //! The one connection of a sink to its broker: made by the first delivery that needs it, given up when it proves dead.
-//! Holds: at most one attempt at a time, whoever waits gets its result; after a failed attempt there is a pause, longer
-//! after refused credentials, so that nobody is locked out (whoever asks meanwhile gets the last failure at once).
+//! Holds: at most one attempt at a time, whoever waits gets its result; after a failed attempt, also one that was cut
+//! off, there is a pause, longer after refused credentials, so that nobody is locked out (whoever asks meanwhile gets the
+//! last failure at once); giving up waits for nothing, or a delivery would outlive its time-out by another's attempt.
 //! Absent on purpose: when to try again. The lane's breaker probes, and each probe that comes after the pause connects.
 
 use super::{Failure, Reason};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The pause after a failed attempt.
@@ -22,15 +22,35 @@ enum State<C> {
 }
 
 /// See the module.
-pub(super) struct Connection<C>(Mutex<State<C>>);
+pub(super) struct Connection<C> {
+    state: Mutex<State<C>>,
+    /// Held by who connects.
+    attempt: tokio::sync::Mutex<()>,
+}
+
+/// An attempt that is under way. Dropped before its end, it was cut off by its caller's time-out, as those who wait for
+/// it are about to be: each of them would begin one more that is cut off at once.
+struct Attempt<'a, C> {
+    of: &'a Connection<C>,
+    is_over: bool,
+}
+
+impl<C> Drop for Attempt<'_, C> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let failure = Failure::new(Reason::Timeout, "no connection within the sink's timeout");
+            *self.of.state() = State::Failed(Instant::now(), failure);
+        }
+    }
+}
 
 impl<C> Connection<C> {
     pub(super) fn new() -> Self {
-        Connection(Mutex::new(State::Idle))
+        Connection { state: Mutex::new(State::Idle), attempt: tokio::sync::Mutex::default() }
     }
 
     /// The client that is connected, or the one that `connect` makes. `connect` keeps its own time; a caller that is
-    /// cancelled while it runs leaves the attempt to the next.
+    /// cancelled while it runs makes it a failed attempt.
     ///
     /// # Errors
     /// Why there is none, now or moments ago.
@@ -38,29 +58,37 @@ impl<C> Connection<C> {
     where
         F: Future<Output = Result<C, Failure>>,
     {
-        let mut state = self.0.lock().await;
-        match &*state {
-            State::Connected(client) => return Ok(Arc::clone(client)),
-            State::Failed(at, failure) if at.elapsed() < pause_after(failure) => return Err(failure.clone()),
-            State::Failed(..) | State::Idle => {}
+        if let Some(known) = self.known() {
+            return known;
         }
-        match connect().await {
-            Ok(client) => {
-                let client = Arc::new(client);
-                *state = State::Connected(Arc::clone(&client));
-                Ok(client)
-            }
-            Err(failure) => {
-                *state = State::Failed(Instant::now(), failure.clone());
-                Err(failure)
-            }
+        let _only = self.attempt.lock().await;
+        // Another's attempt may have ended meanwhile.
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let mut attempt = Attempt { of: self, is_over: false };
+        let made = connect().await.map(Arc::new);
+        attempt.is_over = true;
+        *self.state() = match &made {
+            Ok(client) => State::Connected(Arc::clone(client)),
+            Err(failure) => State::Failed(Instant::now(), failure.clone()),
+        };
+        made
+    }
+
+    /// What a caller gets without an attempt.
+    fn known(&self) -> Option<Result<Arc<C>, Failure>> {
+        match &*self.state() {
+            State::Connected(client) => Some(Ok(Arc::clone(client))),
+            State::Failed(at, failure) if at.elapsed() < pause_after(failure) => Some(Err(failure.clone())),
+            State::Failed(..) | State::Idle => None,
         }
     }
 
     /// Gives this client up; whoever still holds it finishes with it, the next delivery connects anew. Does nothing
     /// where it was given up already. Returns whether it did.
-    pub(super) async fn give_up(&self, client: &Arc<C>) -> bool {
-        let mut state = self.0.lock().await;
+    pub(super) fn give_up(&self, client: &Arc<C>) -> bool {
+        let mut state = self.state();
         let is_current = matches!(&*state, State::Connected(current) if Arc::ptr_eq(current, client));
         if is_current {
             *state = State::Idle;
@@ -68,12 +96,17 @@ impl<C> Connection<C> {
         is_current
     }
 
-    /// The client, taken out for good; for closing.
-    pub(super) async fn take(&self) -> Option<Arc<C>> {
-        match std::mem::replace(&mut *self.0.lock().await, State::Idle) {
+    /// The client, taken out for good; for closing, when nobody connects any more.
+    pub(super) fn take(&self) -> Option<Arc<C>> {
+        match std::mem::replace(&mut *self.state(), State::Idle) {
             State::Connected(client) => Some(client),
             State::Failed(..) | State::Idle => None,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        // Every change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,22 +153,41 @@ mod tests {
     async fn a_client_is_given_up_once_and_only_while_it_is_the_current_one() {
         let connection = Connection::new();
         let first = connection.get(|| async { Ok(1) }).await.unwrap();
-        assert!(connection.give_up(&first).await);
-        assert!(!connection.give_up(&first).await);
+        assert!(connection.give_up(&first));
+        assert!(!connection.give_up(&first));
         let second = connection.get(|| async { Ok(2) }).await.unwrap();
-        assert!(!connection.give_up(&first).await, "an old one cannot take the new one along");
-        assert_eq!(*connection.take().await.unwrap(), *second);
-        assert!(connection.take().await.is_none());
+        assert!(!connection.give_up(&first), "an old one cannot take the new one along");
+        assert_eq!(*connection.take().unwrap(), *second);
+        assert!(connection.take().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_whose_caller_is_gone_is_made_anew_by_the_next() {
+    async fn giving_up_does_not_wait_for_another_s_attempt() {
         let connection = Connection::new();
-        let never = tokio::time::timeout(
-            Duration::from_secs(1),
-            connection.get(std::future::pending::<Result<u32, Failure>>),
-        );
-        assert!(never.await.is_err());
+        let first = connection.get(|| async { Ok(1) }).await.unwrap();
+        assert!(connection.give_up(&first));
+        let attempt = connection.get(|| async {
+            assert!(!connection.give_up(&first), "while it runs");
+            Ok(2)
+        });
+        assert_eq!(*attempt.await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_is_cut_off_has_failed_for_all_who_wait_and_is_made_anew_after_the_pause() {
+        let (connection, attempts) = (Connection::new(), AtomicU32::new(0));
+        let never = || {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<u32, Failure>>()
+        };
+        let get = |seconds| tokio::time::timeout(Duration::from_secs(seconds), connection.get(never));
+        let (one, other, third) = tokio::join!(get(1), get(2), get(2));
+        assert!(one.is_err(), "cut off");
+        for waited in [other, third] {
+            assert_eq!(waited.expect("it is told at once").unwrap_err().reason, Reason::Timeout);
+        }
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+        tokio::time::advance(PAUSE).await;
         assert_eq!(*connection.get(|| async { Ok(7) }).await.unwrap(), 7);
     }
 }

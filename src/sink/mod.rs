@@ -3,8 +3,11 @@
 //! Absent on purpose: retries, breakers and order (`dispatch`), what is on disk (`journal`).
 
 mod addresses;
+#[cfg(feature = "amqp")]
+mod amqp;
 mod cloudevents;
 mod configured;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod connection;
 mod file;
 mod gather;
@@ -12,6 +15,7 @@ mod http;
 mod outcome;
 mod signature;
 mod stdout;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod template;
 mod tls;
 
@@ -153,7 +157,13 @@ fn defaults<C: OwnKeys>() -> serde_json::Value {
 }
 
 /// Every kind of sink, alphabetical.
-pub static SINK_TYPES: &[SinkType] = &[file::TYPE, http::TYPE, stdout::TYPE];
+pub static SINK_TYPES: &[SinkType] = &[
+    #[cfg(feature = "amqp")]
+    amqp::TYPE,
+    file::TYPE,
+    http::TYPE,
+    stdout::TYPE,
+];
 
 /// The most bytes of an answer that a sink reads before it looks away.
 pub const ANSWER_BYTES_MAX: ByteSize = ByteSize::kib(64);

@@ -98,6 +98,7 @@ impl Template {
     }
 
     /// For a value that may be any text, a message key for example; `None` where the event lacks an attribute.
+    #[cfg(any(feature = "kafka", test))]
     pub(super) fn value(&self, event: &Envelope) -> Option<String> {
         let mut value = String::new();
         for piece in &self.0 {

@@ -16,6 +16,11 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 const OURS: &str = "hookbus";
 /// The most that other crates are asked for.
 const OTHERS_MAX: LevelFilter = LevelFilter::INFO;
+/// What writes messages with their bodies at a level that may be asked for: it is never heard.
+const NEVER_HEARD: &str = "lapin::returned_messages";
+/// Clients that tell at `info` what happens for every window of messages, or say again, as errors of their own, what a
+/// sink reports: not heard unless asked for by name.
+const HEARD_IF_ASKED: [&str; 2] = ["async_nats", "lapin"];
 /// The most characters of a level.
 const LEVEL_CHARS_MAX: usize = 1024;
 
@@ -85,7 +90,7 @@ fn targets(text: &str) -> Result<Targets, InvalidLevel> {
     if text.len() > LEVEL_CHARS_MAX {
         return Err(InvalidLevel::Syntax);
     }
-    let mut targets = Targets::new();
+    let mut targets: Targets = HEARD_IF_ASKED.iter().map(|target| (*target, LevelFilter::OFF)).collect();
     for directive in text.split(',').map(str::trim) {
         match directive.split_once('=') {
             None => {
@@ -108,7 +113,7 @@ fn targets(text: &str) -> Result<Targets, InvalidLevel> {
             }
         }
     }
-    Ok(targets)
+    Ok(targets.with_target(NEVER_HEARD, LevelFilter::OFF))
 }
 
 fn level(word: &str) -> Result<LevelFilter, InvalidLevel> {
@@ -235,6 +240,18 @@ mod tests {
             tracing_subscriber::registry().with(filter).with(lines(format, false, move || sink.clone()));
         tracing::subscriber::with_default(subscriber, || work(&log_level));
         output.text()
+    }
+
+    #[test]
+    fn what_would_log_a_message_s_body_is_never_heard() {
+        let text = logged(Format::Human, "info,lapin=info,lapin::returned_messages=info", |_| {
+            tracing::warn!(target: "lapin::returned_messages", message = "SECRETBODY");
+            tracing::error!(target: "lapin::channels", "heard when asked for");
+        });
+        assert!(!text.contains("SECRETBODY") && text.contains("heard when asked for"), "R8: {text}");
+        let text =
+            logged(Format::Human, "info", |_| tracing::error!(target: "lapin::channels", "said again"));
+        assert_eq!(text, "");
     }
 
     #[test]
