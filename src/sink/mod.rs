@@ -12,6 +12,10 @@ mod connection;
 mod file;
 mod gather;
 mod http;
+#[cfg(feature = "nats")]
+mod jetstream;
+#[cfg(feature = "nats")]
+mod nats;
 mod outcome;
 mod signature;
 mod stdout;
@@ -162,6 +166,10 @@ pub static SINK_TYPES: &[SinkType] = &[
     amqp::TYPE,
     file::TYPE,
     http::TYPE,
+    #[cfg(feature = "nats")]
+    jetstream::TYPE,
+    #[cfg(feature = "nats")]
+    nats::TYPE,
     stdout::TYPE,
 ];
 

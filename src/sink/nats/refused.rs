@@ -1,0 +1,49 @@
+//! How large a message may be, where that is less than the server says.
+//! A server tells its own limit on connect. That of the account it tells after the log-in, when the client does not
+//! listen any more, and ends the connection over each message beyond it, together with all that is in flight. So the
+//! size of a message that was refused like that is remembered, and what is as large is not sent.
+//! Holds: a limit that was raised is found out: nothing is remembered for long.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a size is taken for too large: as soon as a lane notices other things that were set right.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// See the module. One for all connections of a sink.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Mutex<Option<(Instant, usize)>>);
+
+impl Refused {
+    /// The most bytes of a message; `usize::MAX` where nothing is known.
+    pub(super) fn bytes_max(&self) -> usize {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, bytes)) if at.elapsed() < REMEMBERED => bytes.saturating_sub(1),
+            Some(_) | None => usize::MAX,
+        }
+    }
+
+    /// A message of this size was too large.
+    pub(super) fn note(&self, bytes: usize) {
+        if bytes <= self.bytes_max() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_smallest_that_was_refused_counts_and_is_forgotten_in_time() {
+        let refused = Refused::default();
+        for (bytes, max) in [(5000, 4999), (3000, 2999), (4000, 2999)] {
+            refused.note(bytes);
+            assert_eq!(refused.bytes_max(), max);
+        }
+        tokio::time::advance(REMEMBERED).await;
+        assert_eq!(refused.bytes_max(), usize::MAX, "the limit may have been raised");
+    }
+}

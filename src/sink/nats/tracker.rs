@@ -1,0 +1,260 @@
+//! What waits for an answer on one connection, and what becomes of it with each thing that the client tells.
+//! Holds: nobody waits for an answer on a dead connection; a refused publish never passes for a taken one (see `link`).
+//! Absent on purpose: the client, IO and time.
+
+use super::super::{Failure, Outcome, Reason};
+use super::refused::Refused;
+use super::server::{quoted, server_reason};
+use async_nats::{Event, ServerError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// Refusals between two fences after which the connection is given up: less than half of the 128 events that may wait
+/// in the client (see `link`).
+const DENIALS_MAX: u32 = 60;
+
+/// What a server says before it ends a connection over one message.
+const TOO_LARGE: &str = "Maximum Payload Violation";
+
+/// The connection had ended, for this reason, before the message was handed over: nothing was sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in super::super) struct NotSent(pub(in super::super) Failure);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Tracker {
+    state: Mutex<State>,
+    is_lost: watch::Sender<bool>,
+    /// The server's name, once it is known.
+    host: OnceLock<String>,
+    refused: Arc<Refused>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<u64, Entry>,
+    next: u64,
+    /// Handed over since the last fence.
+    handed_over: Vec<u64>,
+    /// What the fence covers that is out.
+    fenced: Option<Vec<u64>>,
+    denials: u32,
+    /// The subjects they named; at most as many as were in flight when the first refusal came, since a connection with
+    /// refusals is given up.
+    refused: HashSet<String>,
+    /// The largest of those that nobody waits for any more, though the server may not have seen them yet.
+    open_bytes_max: usize,
+    /// What the server last complained of: why it closes the connection, where it does so next.
+    complaint: Option<String>,
+    lost: Option<Failure>,
+}
+
+/// A message that waits.
+struct Entry {
+    subject: String,
+    bytes: usize,
+    done: oneshot::Sender<Outcome>,
+}
+
+/// A place among those that wait; given back when nobody waits any more.
+pub(super) struct Ticket {
+    of: Arc<Tracker>,
+    pub(super) number: u64,
+    done: oneshot::Receiver<Outcome>,
+}
+
+impl Ticket {
+    /// Resolves when the outcome is known from what the client told.
+    pub(super) async fn outcome(&mut self) -> Outcome {
+        (&mut self.done).await.unwrap_or_else(|_| Outcome::Retry(self.of.lost()))
+    }
+
+    /// An answer came by a message.
+    pub(super) fn answered(self) {
+        self.of.state().entries.remove(&self.number);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let _ = self.of.state().leave_open(self.number);
+    }
+}
+
+impl Tracker {
+    pub(super) fn new(refused: Arc<Refused>) -> Self {
+        Tracker { refused, ..Tracker::default() }
+    }
+
+    pub(super) fn name(&self, host: &str) {
+        self.host.get_or_init(|| host.to_owned());
+    }
+
+    /// Before a message is handed over.
+    pub(super) fn wait_for(self: &Arc<Self>, subject: &str, bytes: usize) -> Result<Ticket, NotSent> {
+        let mut state = self.state();
+        if let Some(failure) = &state.lost {
+            return Err(NotSent(failure.clone()));
+        }
+        let number = state.next;
+        state.next += 1;
+        let (done, waits) = oneshot::channel();
+        state.entries.insert(number, Entry { subject: subject.to_owned(), bytes, done });
+        Ok(Ticket { of: Arc::clone(self), number, done: waits })
+    }
+
+    /// After it was: it is in the client's queue. Returns whether a fence is to be sent now.
+    pub(super) fn handed_over(&self, number: u64) -> bool {
+        let mut state = self.state();
+        state.handed_over.push(number);
+        state.fence_due()
+    }
+
+    /// The most bytes of a message that it takes, as far as its refusals tell.
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.refused.bytes_max()
+    }
+
+    /// What the client tells, in its order. Returns whether a fence is to be sent now.
+    pub(super) fn told(&self, event: &Event) -> bool {
+        match event {
+            Event::SlowConsumer(_) => return self.state().fence_came_back(),
+            Event::ServerError(ServerError::Other(text)) if text.starts_with("Permissions Violation") => {
+                self.denied(text);
+            }
+            Event::ServerError(error) => self.state().complaint = Some(quoted(&error.to_string())),
+            Event::Disconnected | Event::Closed => self.lose(),
+            Event::Connected | Event::LameDuckMode | Event::Draining | Event::ClientError(_) => {}
+        }
+        false
+    }
+
+    /// Becomes true when the connection is gone.
+    pub(super) fn is_lost(&self) -> watch::Receiver<bool> {
+        self.is_lost.subscribe()
+    }
+
+    /// Why the connection ended.
+    pub(super) fn lost(&self) -> Failure {
+        let known = self.state().lost.clone();
+        known.unwrap_or_else(|| self.broken())
+    }
+
+    pub(super) fn broken(&self) -> Failure {
+        Failure::new(Reason::ConnectionLost, format!("{}: the connection broke", self.host()))
+    }
+
+    fn denied(&self, text: &str) {
+        let mut state = self.state();
+        state.denials += 1;
+        let named = text.strip_prefix("Permissions Violation for Publish to \"");
+        let named = named.and_then(|rest| rest.split('"').next());
+        let failure = Failure::new(
+            Reason::NotAuthorized,
+            format!("{}: {}; grant the user this permission", self.host(), quoted(text)),
+        );
+        let is_named = |entry: &Entry| named == Some(entry.subject.as_str());
+        // A subject that nobody waits for may be a mapped one, or an answer's: then it is not known who is refused.
+        let is_known =
+            state.entries.values().any(is_named) || named.is_some_and(|named| state.refused.contains(named));
+        let is_clear = is_known && state.denials < DENIALS_MAX;
+        let refused = state.entries.iter().filter(|(_, entry)| !is_clear || is_named(entry));
+        let refused: Vec<u64> = refused.map(|(number, _)| *number).collect();
+        for number in refused {
+            if let Some(entry) = state.leave_open(number) {
+                // Whoever waited may have given up.
+                let _ = entry.done.send(Outcome::Away(failure.clone()));
+            }
+        }
+        if let (true, Some(named)) = (is_clear, named) {
+            state.refused.insert(named.to_owned());
+        }
+        if !is_clear {
+            state.lost.get_or_insert(failure);
+            drop(state);
+            self.is_lost.send_replace(true);
+        }
+    }
+
+    fn lose(&self) {
+        let mut state = self.state();
+        let complaint = state.complaint.take();
+        let is_over_size = complaint.as_ref().is_some_and(|said| said.contains(TOO_LARGE));
+        let too_large_bytes = if is_over_size { state.surely_too_large_bytes() } else { None };
+        // Before anybody is told, who may then send the next.
+        if let Some(bytes) = too_large_bytes {
+            self.refused.note(bytes);
+        }
+        let failure = match complaint {
+            Some(said) => {
+                let reason = server_reason(&said).unwrap_or(Reason::ConnectionLost);
+                Failure::new(reason, format!("{}: the server ended the connection: {said}", self.host()))
+            }
+            None => self.broken(),
+        };
+        let failure = state.lost.get_or_insert(failure).clone();
+        for (_, entry) in state.entries.drain() {
+            let outcome = if too_large_bytes.is_some_and(|too_large| entry.bytes >= too_large) {
+                let (host, bytes) = (self.host(), entry.bytes);
+                let problem =
+                    format!("it has {bytes} bytes with its headers; {host} takes less of this account");
+                Outcome::Reject(Failure::new(Reason::TooLarge, problem))
+            } else {
+                Outcome::Retry(failure.clone())
+            };
+            // Whoever waited may have given up.
+            let _ = entry.done.send(outcome);
+        }
+        drop(state);
+        self.is_lost.send_replace(true);
+    }
+
+    fn host(&self) -> &str {
+        self.host.get().map_or("the server", String::as_str)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fence_due(&mut self) -> bool {
+        let is_due = self.fenced.is_none() && !self.handed_over.is_empty();
+        if is_due {
+            self.fenced = Some(std::mem::take(&mut self.handed_over));
+        }
+        is_due
+    }
+
+    fn fence_came_back(&mut self) -> bool {
+        self.denials = 0;
+        for number in self.fenced.take().unwrap_or_default() {
+            if let Some(entry) = self.entries.remove(&number) {
+                // Whoever waited may have given up.
+                let _ = entry.done.send(Outcome::Delivered);
+            }
+        }
+        self.fence_due()
+    }
+
+    /// From which size on a message is too large for a server that ended the connection over one: that one is among
+    /// those that nothing is known of, so the largest of these is at least as large. `None` where nobody waits for the
+    /// largest any more.
+    fn surely_too_large_bytes(&self) -> Option<usize> {
+        let largest = self.entries.values().map(|entry| entry.bytes).max();
+        largest.filter(|bytes| *bytes >= self.open_bytes_max)
+    }
+
+    fn leave_open(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.open_bytes_max = self.open_bytes_max.max(entry.bytes);
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+#[path = "tracker_tests.rs"]
+mod tests;
