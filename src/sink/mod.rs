@@ -14,6 +14,8 @@ mod gather;
 mod http;
 #[cfg(feature = "nats")]
 mod jetstream;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 mod outcome;
@@ -168,6 +170,8 @@ pub static SINK_TYPES: &[SinkType] = &[
     http::TYPE,
     #[cfg(feature = "nats")]
     jetstream::TYPE,
+    #[cfg(feature = "kafka")]
+    kafka::TYPE,
     #[cfg(feature = "nats")]
     nats::TYPE,
     stdout::TYPE,
