@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin_cli;
+mod campaign_fanout;
 mod config_whole;
+mod contract;
 mod e2e_backlog;
 mod e2e_default_run;
 mod e2e_failed_sync;
@@ -20,6 +22,10 @@ mod ingress_shutdown;
 mod journal_durability;
 mod journal_formats;
 mod senders_fixtures;
+mod sink_amqp;
 mod sink_http;
+mod sink_jetstream;
+mod sink_kafka;
+mod sink_nats;
 mod sink_tls;
 mod support;

@@ -1,6 +1,7 @@
 //! The http sink over TLS: whom it trusts, as whom it appears, and what a refusal is.
 
 use crate::sink_http::{event, sink};
+use crate::support::authority::Authority;
 use bytes::Bytes;
 use hookbus::sink::{Outcome, Reason};
 use http_body_util::{BodyExt, Empty};
@@ -8,117 +9,68 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs;
-use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::PrivateKeyDer;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
-    }
-
-    fn file(&self, directory: &Path, name: &str) -> PathBuf {
-        let path = directory.join(name);
-        std::fs::write(&path, self.0.pem()).unwrap();
-        path
-    }
-
-    fn server_config(&self, asks_for_certificate: bool) -> rustls::ServerConfig {
-        let (certificate, key) = self.leaf("localhost");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let verifier = match asks_for_certificate {
-            true => WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .unwrap(),
-            false => WebPkiClientVerifier::no_client_auth(),
-        };
-        rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap()
-    }
-
-    /// A server of this authority that answers 200 to whatever it reads, to clients of the same authority only where
-    /// `asks_for_certificate`.
-    async fn serve(&self, asks_for_certificate: bool) -> SocketAddr {
-        let config = self.server_config(asks_for_certificate);
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let mut read = Vec::new();
-                    while !read.ends_with(b"1e400 }}") {
-                        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
-                            return;
-                        }
+/// A server of this authority that answers 200 to whatever it reads, to clients of the same authority only where
+/// `asks_for_certificate`.
+async fn serve(authority: &Authority, asks_for_certificate: bool) -> SocketAddr {
+    let config = authority.server_config(asks_for_certificate);
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut read = Vec::new();
+                while !read.ends_with(b"1e400 }}") {
+                    if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                        return;
                     }
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-                });
-            }
-        });
-        address
-    }
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            });
+        }
+    });
+    address
+}
 
-    /// A server that agrees on HTTP/2 by ALPN, and what it saw.
-    async fn serve_http2(&self) -> (SocketAddr, Arc<Mutex<Http2Seen>>) {
-        let mut config = self.server_config(false);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Http2Seen::default()));
-        let counter = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
-                counter.lock().unwrap().connections += 1;
-                let seen = Arc::clone(&counter);
-                let service = service_fn(move |request: http::Request<Incoming>| {
-                    let seen = Arc::clone(&seen);
-                    async move {
-                        let version = request.version();
-                        let body = request.into_body().collect().await.unwrap().to_bytes();
-                        seen.lock().unwrap().requests.push((version, body));
-                        Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new()))
-                    }
-                });
-                tokio::spawn(async move {
-                    let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        (address, seen)
-    }
+/// A server that agrees on HTTP/2 by ALPN, and what it saw.
+async fn serve_http2(authority: &Authority) -> (SocketAddr, Arc<Mutex<Http2Seen>>) {
+    let mut config = authority.server_config(false);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Http2Seen::default()));
+    let counter = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            counter.lock().unwrap().connections += 1;
+            let seen = Arc::clone(&counter);
+            let service = service_fn(move |request: http::Request<Incoming>| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    let version = request.version();
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    seen.lock().unwrap().requests.push((version, body));
+                    Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new()))
+                }
+            });
+            tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (address, seen)
 }
 
 #[derive(Default)]
@@ -143,7 +95,7 @@ fn is_tls_away(outcome: &Outcome) -> bool {
 async fn its_own_authority_is_trusted_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let (authority, other) = (Authority::new(), Authority::new());
-    let address = authority.serve(false).await;
+    let address = serve(&authority, false).await;
     let right = authority.file(directory.path(), "ca.pem");
     let wrong = other.file(directory.path(), "other.pem");
     assert_eq!(sink(&keys(address, &[("ca", &right)])).deliver(&event()).await, Outcome::Delivered);
@@ -155,13 +107,10 @@ async fn its_own_authority_is_trusted_and_no_other() {
 async fn a_server_that_asks_gets_the_client_s_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let address = authority.serve(true).await;
+    let address = serve(&authority, true).await;
     let ca = authority.file(directory.path(), "ca.pem");
-    let (certificate, key) = authority.leaf("client");
-    let (cert_path, key_path) = (directory.path().join("client.pem"), directory.path().join("client.key"));
-    std::fs::write(&cert_path, certificate.pem()).unwrap();
-    std::fs::write(&key_path, key.serialize_pem()).unwrap();
-    let known = sink(&keys(address, &[("ca", &ca), ("cert", &cert_path), ("key", &key_path)]));
+    let client = authority.leaf_files(directory.path(), "client");
+    let known = sink(&keys(address, &[("ca", &ca), ("cert", &client.cert), ("key", &client.key)]));
     assert_eq!(known.deliver(&event()).await, Outcome::Delivered);
     let outcome = sink(&keys(address, &[("ca", &ca)])).deliver(&event()).await;
     assert!(is_tls_away(&outcome), "{outcome:?}");
@@ -171,7 +120,7 @@ async fn a_server_that_asks_gets_the_client_s_certificate() {
 async fn a_server_that_speaks_http_2_gets_all_deliveries_over_one_connection() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let (address, seen) = authority.serve_http2().await;
+    let (address, seen) = serve_http2(&authority).await;
     let ca = authority.file(directory.path(), "ca.pem");
     let sink = sink(&keys(address, &[("ca", &ca)]));
     assert_eq!(sink.deliver(&event()).await, Outcome::Delivered);

@@ -33,17 +33,22 @@ pub struct Answered {
 impl Daemon {
     /// Starts with the built-in default, on free ports, in `folder`.
     pub async fn start_default(folder: &Path) -> Daemon {
-        Self::start_with(folder, None).await
+        Self::start_with(folder, None, Stdio::null()).await
     }
 
     /// Starts with this configuration (TOML without the listeners), on free ports, in `folder`.
     pub async fn start(folder: &Path, config: &str) -> Daemon {
-        let file = folder.join("hookbus.toml");
-        std::fs::write(&file, config).unwrap();
-        Self::start_with(folder, Some(&file)).await
+        Self::start_writing(folder, config, Stdio::null()).await
     }
 
-    async fn start_with(folder: &Path, config: Option<&Path>) -> Daemon {
+    /// The same with somebody at its standard output.
+    pub async fn start_writing(folder: &Path, config: &str, stdout: Stdio) -> Daemon {
+        let file = folder.join("hookbus.toml");
+        std::fs::write(&file, config).unwrap();
+        Self::start_with(folder, Some(&file), stdout).await
+    }
+
+    async fn start_with(folder: &Path, config: Option<&Path>, stdout: Stdio) -> Daemon {
         let mut command = Command::new(PROGRAM);
         if let Some(file) = config {
             command.arg("--config").arg(file);
@@ -55,7 +60,7 @@ impl Daemon {
             .env("HOOKBUS__ADMIN__LISTEN", "127.0.0.1:0")
             .env("HOOKBUS__LOG__FORMAT", "json")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -1,11 +1,13 @@
 //! What the end-to-end tests stand on: the real program as a child process, sinks that misbehave on demand, the oracle.
 //! Holds: tests wait on conditions with a limit, never for a time; a process that was started is ended with its owner.
 
+pub mod authority;
 pub mod brokers;
 pub mod daemon;
 pub mod disk;
 pub mod http_sink;
 pub mod oracle;
+pub mod proxy;
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,13 +16,22 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives a value; fails the test with `what` when it does not within [`PATIENCE`].
-pub async fn eventually<T, F, Fut>(what: &str, mut condition: F) -> T
+pub async fn eventually<T, F, Fut>(what: &str, condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    eventually_within(PATIENCE, what, condition).await
+}
+
+/// The same where the promise itself has a limit.
+pub async fn eventually_within<T, F, Fut>(patience: Duration, what: &str, mut condition: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
     let mut poll = tokio::time::interval(Duration::from_millis(20));
-    let found = tokio::time::timeout(PATIENCE, async {
+    let found = tokio::time::timeout(patience, async {
         loop {
             poll.tick().await;
             if let Some(value) = condition().await {
@@ -28,7 +39,7 @@ where
             }
         }
     });
-    found.await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    found.await.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
 }
 
 /// A client for loopback, with the process-wide crypto provider that reqwest wants to exist.

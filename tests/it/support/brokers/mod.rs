@@ -2,6 +2,10 @@
 //! Holds: a broker ends with its owner, and with the test process however that ends; a broker that is missing or does not
 //! become ready fails the test, and says where to look.
 
+pub mod kafka;
+pub mod nats;
+pub mod rabbitmq;
+
 use super::eventually;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
