@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The pause after credentials were refused: brokers lock users out who try too often.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(5);
 
+/// An attempt that was dropped after so long has failed.
+const CUT_OFF_MIN: Duration = Duration::from_millis(250);
+
 enum State<C> {
     Idle,
     Connected(Arc<C>),
@@ -28,16 +31,18 @@ pub(super) struct Connection<C> {
     attempt: tokio::sync::Mutex<()>,
 }
 
-/// An attempt that is under way. Dropped before its end, it was cut off by its caller's time-out, as those who wait for
-/// it are about to be: each of them would begin one more that is cut off at once.
+/// An attempt that is under way. Dropped after a while, it was cut off by its caller's time-out, as those who wait for
+/// it are about to be: each of them would begin one more that is cut off at once. Dropped at once, its caller has gone
+/// for reasons of its own, which say nothing about the broker.
 struct Attempt<'a, C> {
     of: &'a Connection<C>,
+    began: Instant,
     is_over: bool,
 }
 
 impl<C> Drop for Attempt<'_, C> {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.is_over && self.began.elapsed() >= CUT_OFF_MIN {
             let failure = Failure::new(Reason::Timeout, "no connection within the sink's timeout");
             *self.of.state() = State::Failed(Instant::now(), failure);
         }
@@ -49,8 +54,8 @@ impl<C> Connection<C> {
         Connection { state: Mutex::new(State::Idle), attempt: tokio::sync::Mutex::default() }
     }
 
-    /// The client that is connected, or the one that `connect` makes. `connect` keeps its own time; a caller that is
-    /// cancelled while it runs makes it a failed attempt.
+    /// The client that is connected, or the one that `connect` makes. `connect` keeps its own time; a caller whose
+    /// time-out cuts it off makes it a failed attempt.
     ///
     /// # Errors
     /// Why there is none, now or moments ago.
@@ -66,7 +71,7 @@ impl<C> Connection<C> {
         if let Some(known) = self.known() {
             return known;
         }
-        let mut attempt = Attempt { of: self, is_over: false };
+        let mut attempt = Attempt { of: self, began: Instant::now(), is_over: false };
         let made = connect().await.map(Arc::new);
         attempt.is_over = true;
         *self.state() = match &made {
@@ -189,5 +194,12 @@ mod tests {
         assert_eq!(attempts.load(Ordering::Relaxed), 1);
         tokio::time::advance(PAUSE).await;
         assert_eq!(*connection.get(|| async { Ok(7) }).await.unwrap(), 7);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_whose_caller_leaves_at_once_has_not_failed() {
+        let connection = Connection::new();
+        let never = connection.get(std::future::pending::<Result<u32, Failure>>);
+        assert!(tokio::time::timeout(Duration::from_millis(1), never).await.is_err());
+        assert_eq!(*connection.get(|| async { Ok(7) }).await.unwrap(), 7, "without a pause");
     }
 }

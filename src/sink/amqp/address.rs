@@ -12,6 +12,9 @@ use std::fmt;
 const EXPECTED: &str = "expected a URL, \"amqps://user:password@rabbit.example.com/vhost\" for example";
 /// The virtual host where the URL names none.
 const VHOST_DEFAULT: &str = "/";
+/// The largest frame we agree to: RabbitMQ's own default. lapin allocates 64 of them for each connection, and where
+/// neither side names a limit a frame has 4 GiB.
+const FRAME_BYTES_MAX: u32 = 128 * 1024;
 
 /// One broker of the list.
 #[derive(Clone)]
@@ -65,6 +68,7 @@ impl Address {
         if let Some(password) = login.password {
             self.0.authority.userinfo.password = current("password", password)?;
         }
+        self.0.query.frame_max = Some(FRAME_BYTES_MAX);
         self.0.query.heartbeat = Some(heartbeat_secs);
         self.0.query.auth_mechanism = Some(match login.auth {
             Auth::Plain => SASLMechanism::Plain,

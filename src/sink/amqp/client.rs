@@ -1,4 +1,4 @@
-//! One connection to a broker with its two publishing channels.
+//! One connection to a broker with its publishing channels.
 //! Holds: a connection that is given up is gone, whatever its broker and its client library do: its socket is shut
 //! down, which ends the library's thread as well. Credentials and certificates are read anew for every connection.
 //! Absent on purpose: lapin's own recovery, which would publish again what nobody waits for any more.
@@ -20,16 +20,13 @@ use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ExchangeK
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a connection to one broker of the list may take to be made, with TLS, login and the look at the target.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a broker may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many channels publish in turn, so that one fills while the other waits for its last confirm.
-pub(super) const CHANNELS: usize = 2;
 /// The reply code of a normal end.
 const REPLY_SUCCESS: u16 = 200;
 
@@ -68,7 +65,8 @@ pub(super) struct Connector {
 /// See the module.
 pub(super) struct Client {
     connection: Connection,
-    channels: [tokio::sync::Mutex<Option<Channel>>; CHANNELS],
+    /// Those that wait for work.
+    channels: Mutex<Vec<Channel>>,
     socket: Socket,
     /// Host and port.
     pub(super) label: String,
@@ -154,7 +152,7 @@ impl Connector {
         let connection = Connection::connector(uri, runtime, hand_over, properties)
             .await
             .map_err(|error| failure::connecting(address, &error))?;
-        let client = Client { connection, channels: Default::default(), socket, label: address.to_string() };
+        let client = Client { connection, channels: Mutex::default(), socket, label: address.to_string() };
         match client.look_for(&self.target).await {
             Ok(()) => Ok(client),
             Err(failure) => {
@@ -188,21 +186,25 @@ impl Client {
         looked.await.map_err(|error| failure::looking_for(target, &self.label, &error))
     }
 
-    /// The channel with this number, opened where it is not open; unconfirmed messages never outlive it.
-    pub(super) async fn channel(&self, number: usize) -> lapin::Result<Channel> {
-        let mut place = self.channels[number].lock().await;
-        if let Some(channel) = place.as_ref().filter(|channel| channel.status().connected()) {
-            return Ok(channel.clone());
+    /// A channel for one batch. Whoever has it gives it back when the broker has confirmed all of the batch; dropped
+    /// for any other reason it is closed, so that nothing unconfirmed or returned is ever taken for a later batch's.
+    pub(super) async fn channel(&self) -> lapin::Result<Channel> {
+        let idle = self.idle_channels().pop();
+        if let Some(channel) = idle.filter(|channel| channel.status().connected()) {
+            return Ok(channel);
         }
         let channel = self.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        *place = Some(channel.clone());
         Ok(channel)
     }
 
-    /// Forgets a channel that the broker has closed or is closing.
-    pub(super) async fn drop_channel(&self, number: usize) {
-        *self.channels[number].lock().await = None;
+    /// Takes a channel back on which everything is confirmed.
+    pub(super) fn take_back(&self, channel: Channel) {
+        self.idle_channels().push(channel);
+    }
+
+    fn idle_channels(&self) -> MutexGuard<'_, Vec<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_connected(&self) -> bool {

@@ -1,14 +1,15 @@
-//! Gathers the deliveries that wait at the same time into batches and publishes them on two channels in turn.
+//! Gathers the deliveries that wait at the same time into batches and publishes each on a channel of its own.
 //! Holds: a batch is judged only after all its confirms have come. The protocol gives a returned message no number,
 //! and lapin hands it to whichever confirm comes next, so a single confirm says nothing about its own message; that
 //! every confirm of a channel has come says that every return has, and the id in each tells whose it is. Therefore no id
-//! is twice in a batch, a channel has one batch at a time, and every message is mandatory.
+//! is twice in a batch, a channel has one batch at a time, and every message is mandatory. A channel's messages are
+//! published by one task: lapin numbers a message before it queues it, so two tasks could swap each other's confirms.
 //! What waits is bounded in number, what is published at once also in bytes.
-//! Absent on purpose: a task that lives as long as the sink. A burst borrows one a channel, so there is nothing to stop.
+//! Absent on purpose: a task that lives as long as the sink. A burst borrows one, so there is nothing to stop.
 
 use super::super::connection::Connection;
 use super::super::{Failure, Outcome, Reason};
-use super::client::{CHANNELS, Client, Connector};
+use super::client::{Client, Connector};
 use super::failure::{Broken, late, unroutable};
 use super::message::{Encoder, Message};
 use crate::envelope::Envelope;
@@ -27,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 /// The most events that wait for a channel; more wait for a place.
 const WAITING_MAX: usize = 4096;
-/// The most events of a batch. What the window of a broker's sink (1000) holds beyond two batches waits here, so that a
-/// channel is filled again as soon as its batch is judged.
+/// How many batches are on their way at once: some fill while others wait for their last confirm. Together they hold
+/// the whole window of a broker's sink (1000), so that the broker never has less to do than without batches.
+const BURSTS_MAX: usize = 4;
+/// The most events of a batch.
 const BATCH_EVENTS_MAX: usize = 256;
 /// How many bytes of data make a batch full; the last event may exceed it.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -47,10 +50,11 @@ struct Waiting {
     _place: OwnedSemaphorePermit,
 }
 
+#[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// The channels that no burst has borrowed.
-    idle: Vec<usize>,
+    /// How many bursts are on their way.
+    bursts: usize,
 }
 
 struct Shared {
@@ -76,9 +80,8 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(connector: Connector, encoder: Encoder, timeout: Duration, shutdown: Shutdown) -> Self {
-        let state = State { waiting: VecDeque::new(), idle: (0..CHANNELS).rev().collect() };
         let shared = Shared {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             connector,
             connection: Connection::new(),
             encoder,
@@ -118,13 +121,15 @@ impl Publisher {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let _place = place.expect("the semaphore is never closed");
         let (done, outcome) = oneshot::channel();
-        let idle = {
+        let begins = {
             let mut state = self.shared.lock();
             state.waiting.push_back(Waiting { event: Arc::clone(event), done, is_sent, _place });
-            state.idle.pop()
+            let begins = state.bursts < BURSTS_MAX;
+            state.bursts += usize::from(begins);
+            begins
         };
-        if let Some(channel) = idle {
-            let burst = Burst { shared: Arc::clone(&self.shared), channel: Some(channel) };
+        if begins {
+            let burst = Burst { shared: Arc::clone(&self.shared), is_counted: true };
             drop(self.shutdown.spawn(Phase::Lanes, burst.run()));
         }
         match outcome.await {
@@ -135,17 +140,15 @@ impl Publisher {
     }
 }
 
-/// A channel on its way through what waits; wherever that ends, the channel comes back.
+/// Works through what waits, batch after batch; wherever it ends, another may begin.
 struct Burst {
     shared: Arc<Shared>,
-    channel: Option<usize>,
+    is_counted: bool,
 }
 
 impl Drop for Burst {
     fn drop(&mut self) {
-        if let Some(channel) = self.channel.take() {
-            self.shared.lock().idle.push(channel);
-        }
+        self.shared.lock().bursts -= usize::from(self.is_counted);
     }
 }
 
@@ -153,23 +156,22 @@ impl Burst {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let until_empty = async {
-            while let Some((channel, batch)) = self.next() {
-                shared.settle(channel, batch).await;
+            while let Some(batch) = self.next() {
+                shared.settle(batch).await;
             }
         };
         let _ = shared.closed.run_until_cancelled(until_empty).await;
     }
 
-    fn next(&mut self) -> Option<(usize, Vec<Waiting>)> {
-        let channel = self.channel?;
+    fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut state = self.shared.lock();
         let batch = next_batch(&mut state.waiting);
         if batch.is_empty() {
-            // Under the same lock: whoever comes next finds the channel.
-            state.idle.extend(self.channel.take());
+            // Under the same lock: whoever comes next begins another.
+            state.bursts -= usize::from(std::mem::take(&mut self.is_counted));
             return None;
         }
-        Some((channel, batch))
+        Some(batch)
     }
 }
 
@@ -211,17 +213,17 @@ impl Shared {
             return Ok(client);
         }
         // It broke while nothing was under way.
-        self.give_up(&client).await;
+        self.give_up(&client);
         self.connection.get(|| self.connector.connect()).await
     }
 
-    async fn give_up(&self, client: &Arc<Client>) {
+    fn give_up(&self, client: &Arc<Client>) {
         self.connection.give_up(client);
         client.kill();
     }
 
     /// Publishes a batch and answers each of its events.
-    async fn settle(&self, channel: usize, batch: Vec<Waiting>) {
+    async fn settle(&self, batch: Vec<Waiting>) {
         let client = match self.client().await {
             Ok(client) => client,
             Err(failure) => return answer_all(batch, &Outcome::Away(failure)),
@@ -235,7 +237,7 @@ impl Shared {
             if part.is_empty() {
                 continue;
             }
-            match self.publish(&client, channel, &part).await {
+            match self.publish(&client, &part).await {
                 Ok(outcomes) => {
                     part.into_iter().zip(outcomes).for_each(|(waiting, outcome)| answer(waiting, outcome));
                 }
@@ -249,35 +251,22 @@ impl Shared {
     }
 
     /// The outcome of each of `part`, in their order, when all their confirms have come.
-    async fn publish(
-        &self,
-        client: &Arc<Client>,
-        channel: usize,
-        part: &[Waiting],
-    ) -> Result<Vec<Outcome>, Broken> {
-        let published = self.published(client, channel, part).await;
-        let judged = published.and_then(|published| self.judge(client, part, published));
-        match &judged {
-            Ok(_) => {}
-            Err(Broken::Channel { .. }) => client.drop_channel(channel).await,
-            Err(Broken::Connection { .. } | Broken::Late) => self.give_up(client).await,
+    async fn publish(&self, client: &Arc<Client>, part: &[Waiting]) -> Result<Vec<Outcome>, Broken> {
+        let judged = self.published(client, part).await;
+        if let Err(Broken::Connection { .. } | Broken::Late) = judged {
+            self.give_up(client);
         }
         judged
     }
 
-    async fn published(
-        &self,
-        client: &Arc<Client>,
-        channel: usize,
-        part: &[Waiting],
-    ) -> Result<Vec<Published>, Broken> {
-        let mut all = pin!(self.publish_all(client, channel, part));
+    async fn published(&self, client: &Client, part: &[Waiting]) -> Result<Vec<Outcome>, Broken> {
+        let mut all = pin!(self.publish_all(client, part));
         let mut deadline = Instant::now() + self.timeout;
         loop {
             tokio::select! {
-                published = &mut all => {
+                outcomes = &mut all => {
                     self.sees_blocked(client);
-                    return published.map_err(|error| Broken::of([&error], was_sent(part)));
+                    return outcomes;
                 }
                 () = tokio::time::sleep_until(deadline.min(Instant::now() + BLOCKED_POLL)) => {}
             }
@@ -292,13 +281,8 @@ impl Shared {
         }
     }
 
-    async fn publish_all(
-        &self,
-        client: &Arc<Client>,
-        channel: usize,
-        part: &[Waiting],
-    ) -> lapin::Result<Vec<Published>> {
-        let channel = client.channel(channel).await?;
+    async fn publish_all(&self, client: &Client, part: &[Waiting]) -> Result<Vec<Outcome>, Broken> {
+        let channel = client.channel().await.map_err(|error| Broken::of([&error], was_sent(part)))?;
         let headers_bytes_max = client.headers_bytes_max();
         let publish = async |waiting: &Waiting| {
             let message = self.encoder.message(&waiting.event, headers_bytes_max)?;
@@ -310,15 +294,13 @@ impl Shared {
                 Err(error) => Ok(Err(error)),
             }
         };
-        Ok(join_all(part.iter().map(publish)).await)
+        let published = join_all(part.iter().map(publish)).await;
+        let outcomes = self.judge(&client.label, part, &published)?;
+        client.take_back(channel);
+        Ok(outcomes)
     }
 
-    fn judge(
-        &self,
-        client: &Client,
-        part: &[Waiting],
-        published: Vec<Published>,
-    ) -> Result<Vec<Outcome>, Broken> {
+    fn judge(&self, label: &str, part: &[Waiting], published: &[Published]) -> Result<Vec<Outcome>, Broken> {
         let errors = || published.iter().flatten().filter_map(|result| result.as_ref().err());
         if errors().next().is_some() {
             return Err(Broken::of(errors(), true));
@@ -332,11 +314,11 @@ impl Shared {
                 returned.insert(id);
             }
         }
-        let outcomes = part.iter().zip(&published).map(|(waiting, published)| match published {
+        let outcomes = part.iter().zip(published).map(|(waiting, published)| match published {
             Err(never) => Outcome::Reject(never.clone()),
-            Ok(_) if returned.remove(waiting.event.id.as_bytes()) => unroutable(&self.encoder, &client.label),
+            Ok(_) if returned.remove(waiting.event.id.as_bytes()) => unroutable(&self.encoder, label),
             Ok(Ok(Confirmation::Ack(_))) => Outcome::Delivered,
-            Ok(_) => self.refused(&client.label),
+            Ok(_) => self.refused(label),
         });
         let outcomes = outcomes.collect();
         if returned.is_empty() { Ok(outcomes) } else { Err(foreign()) }
