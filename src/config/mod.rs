@@ -5,6 +5,7 @@
 mod error;
 mod extract;
 mod layers;
+mod network;
 mod reader;
 mod secret;
 mod section;
@@ -13,6 +14,7 @@ mod units;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::Layers;
+pub use network::{InvalidNetwork, Network};
 pub use secret::{Secret, SecretOrigin};
 pub use section::{Section, nearest};
 pub use units::{ByteSize, OneOrMany, Period, Rate};

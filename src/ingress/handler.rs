@@ -16,7 +16,9 @@ use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Journal};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{Arrival, ConfiguredSource, Head, OnUnreadable, Request, Unreadable};
+use crate::source::{
+    Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Peer, Refused, Request, Unreadable,
+};
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -52,6 +54,12 @@ struct Gate {
     limiter: Option<Limiter>,
     bounds: Bounds,
     meter: SourceMeter,
+}
+
+/// What came of a request that was not refused.
+enum Taken {
+    Kept(Kept),
+    Handshake(Handshake),
 }
 
 /// Where a path leads.
@@ -100,10 +108,14 @@ impl Handler {
             return reply::refused(&Problem::NotFound);
         };
         let visit = way.gate.meter.request_began();
-        match self.keep(&way, &head, body).await {
-            Ok(kept) => {
+        match self.take(&way, &head, body).await {
+            Ok(Taken::Kept(kept)) => {
                 visit.ended(Answer::Accepted);
                 reply::accepted(&kept, way.gate.source.dialect.answer())
+            }
+            Ok(Taken::Handshake(handshake)) => {
+                visit.ended(Answer::Handshake);
+                reply::handshake(handshake)
             }
             Err(problem) => {
                 visit.ended(problem.answer());
@@ -128,7 +140,7 @@ impl Handler {
         Some(Way { gate, path_secret_matched })
     }
 
-    async fn keep(&self, way: &Way<'_>, parts: &request::Parts, body: Incoming) -> Result<Kept, Problem> {
+    async fn take(&self, way: &Way<'_>, parts: &request::Parts, body: Incoming) -> Result<Taken, Problem> {
         let gate = way.gate;
         let methods = gate.source.dialect.methods();
         if !methods.contains(&parts.method) {
@@ -136,28 +148,35 @@ impl Handler {
         }
         let head = Head {
             source: &gate.source.name,
+            peer: peer(parts),
+            path: parts.uri.path(),
             method: &parts.method,
             path_secret_matched: way.path_secret_matched,
             query: parts.uri.query(),
             headers: &parts.headers,
         };
+        let dialect = &gate.source.dialect;
         // Before the rate and the body: strangers use up neither the source's allowance nor a place in work.
-        if let Err(refused) = gate.source.dialect.authenticate(&head) {
-            gate.meter.unauthorized();
-            debug!(source = %gate.source.name, reason = %refused, "request refused");
-            return Err(Problem::Unauthorized);
-        }
-        if let Some(limiter) = &gate.limiter {
-            limiter.take().map_err(Problem::RateLimited)?;
+        gate.admit(dialect.authenticate(&head))?;
+        if !dialect.signs() {
+            gate.within_rate()?;
         }
         let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;
         let body = self.read_body(gate, parts, body).await?;
         let request = Request { head, body: &body, arrival: arrival() };
-        match gate.source.read(&request) {
+        gate.admit(dialect.verify(&request))?;
+        if dialect.signs() {
+            gate.within_rate()?;
+        }
+        if let Some(handshake) = dialect.handshake(&request) {
+            return Ok(Taken::Handshake(handshake));
+        }
+        let kept = match gate.source.read(&request) {
             Ok(events) if events.is_empty() => Err(Problem::NoEvent),
             Ok(events) => self.keep_events(gate, events, request.arrival.at).await,
             Err(why) => self.keep_unreadable(gate, &request, why).await,
-        }
+        };
+        kept.map(Taken::Kept)
     }
 
     async fn read_body(&self, gate: &Gate, head: &request::Parts, body: Incoming) -> Result<Bytes, Problem> {
@@ -234,7 +253,8 @@ impl Handler {
 
 impl Gate {
     fn new(config: &Config, source: ConfiguredSource) -> Self {
-        let reasons = Unreadable::ALL.map(Unreadable::label);
+        let (unreadable, refused) =
+            (Unreadable::ALL.map(Unreadable::label), Refused::ALL.map(Refused::label));
         Gate {
             limiter: source.config.rate.map(Limiter::new),
             bounds: Bounds {
@@ -242,9 +262,21 @@ impl Gate {
                 inflate_ratio_max: config.inflate_ratio_max,
                 time_max: config.body_timeout.get(),
             },
-            meter: SourceMeter::started(source.name.label(), &reasons),
+            meter: SourceMeter::started(source.name.label(), &unreadable, &refused),
             source,
         }
+    }
+
+    fn admit(&self, proof: Result<(), Refused>) -> Result<(), Problem> {
+        proof.map_err(|refused| {
+            self.meter.unauthorized(refused.label());
+            debug!(source = %self.source.name, reason = %refused, "request refused");
+            Problem::Unauthorized
+        })
+    }
+
+    fn within_rate(&self) -> Result<(), Problem> {
+        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take().map_err(Problem::RateLimited))
     }
 
     fn on_unreadable(&self) -> OnUnreadable {
@@ -270,6 +302,13 @@ fn arrival() -> Arrival {
     let (secs, nanos) = (since_1970_ms / 1000, (since_1970_ms % 1000) as u32 * 1_000_000);
     let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, secs, nanos);
     Arrival { at, unique: uuid::Uuid::new_v7(timestamp) }
+}
+
+/// The sender as far as the request itself tells.
+fn peer(parts: &request::Parts) -> Peer<'_> {
+    let authority = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str).or(authority);
+    Peer { authority: authority.unwrap_or_default(), scheme: "http", ..Peer::NONE }
 }
 
 fn media_type<'a>(request: &Request<'a>) -> Option<&'a str> {

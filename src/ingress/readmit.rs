@@ -5,7 +5,7 @@ use super::kept::Kept;
 use crate::clock;
 use crate::envelope::SourceName;
 use crate::journal::{AppendError, Journal};
-use crate::source::{Arrival, Head, Request, Sources, Unreadable};
+use crate::source::{Arrival, Head, Peer, Request, Sources, Unreadable};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
@@ -43,6 +43,8 @@ pub async fn readmit(
     let request = Request {
         head: Head {
             source: &source.name,
+            peer: Peer::NONE,
+            path: "",
             method: &Method::POST,
             path_secret_matched: true,
             query: None,

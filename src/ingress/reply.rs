@@ -6,7 +6,7 @@
 
 use super::kept::{Kept, What};
 use crate::journal::Appended;
-use crate::source::{self, Unreadable};
+use crate::source::{self, Handshake, Unreadable};
 use crate::telemetry::metrics::ingress::Answer;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -136,6 +136,13 @@ pub(super) fn accepted(kept: &Kept, dialect: source::Answer) -> Response {
         source::Answer::Identities => identities(kept).into(),
     };
     answer(StatusCode::OK, HeaderValue::from_static("application/json"), body)
+}
+
+/// The answer to a question that carried no event.
+pub(super) fn handshake(handshake: Handshake) -> Response {
+    let mut response = http::Response::new(Full::new(handshake.body));
+    *response.headers_mut() = handshake.headers;
+    response
 }
 
 fn identities(kept: &Kept) -> Vec<u8> {

@@ -2,80 +2,8 @@
 //! Holds: it is the resolved addresses that are judged, at every connection, so that a name cannot change its mind;
 //! an address written in place of a name never reaches a resolver and must be judged by whoever reads the URL.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
-
-/// Addresses by their first bits: `10.0.0.0/8`, `fd00::/8`, or one address alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(super) struct Network {
-    address: IpAddr,
-    prefix_bits: u8,
-}
-
-/// Why a text is no network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("expected an address or a network, \"10.1.0.0/16\" for example")]
-pub(super) struct InvalidNetwork;
-
-impl Network {
-    const fn v4(a: u8, b: u8, c: u8, prefix_bits: u8) -> Self {
-        Network { address: IpAddr::V4(Ipv4Addr::new(a, b, c, 0)), prefix_bits }
-    }
-    const fn v6(a: u16, b: u16, c: u16, f: u16, prefix_bits: u8) -> Self {
-        Network { address: IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, f, 0, 0)), prefix_bits }
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        let prefix_bits = u32::from(self.prefix_bits);
-        match (self.address, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                differing.checked_shr(u32::BITS - prefix_bits).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                differing.checked_shr(u128::BITS - prefix_bits).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| InvalidNetwork)?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = prefix.map_or(Ok(bits_max), str::parse).map_err(|_| InvalidNetwork)?;
-        if prefix_bits > bits_max { Err(InvalidNetwork) } else { Ok(Network { address, prefix_bits }) }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = InvalidNetwork;
-    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_bits)
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> String {
-        network.to_string()
-    }
-}
+use crate::config::Network;
+use std::net::{IpAddr, SocketAddr};
 
 /// Everything that is not the public internet, and the forms in which IPv6 hides an IPv4 address
 /// (the special-purpose registries of RFC 6890).
@@ -207,21 +135,5 @@ mod tests {
         assert!(!guard.allows("10.2.0.1".parse().unwrap()));
         assert!(!guard.allows("127.0.0.1".parse().unwrap()));
         assert!(Guard::default().allows("127.0.0.1".parse().unwrap()), "off unless asked for");
-    }
-
-    #[test]
-    fn a_network_is_read_and_written_in_the_usual_notation() {
-        for (text, written) in [
-            ("10.1.0.0/16", "10.1.0.0/16"),
-            ("10.1.2.3", "10.1.2.3/32"),
-            ("fd00::/8", "fd00::/8"),
-            ("0.0.0.0/0", "0.0.0.0/0"),
-        ] {
-            assert_eq!(text.parse::<Network>().map(String::from), Ok(written.to_owned()), "{text}");
-        }
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("255.1.2.3".parse().unwrap()));
-        for text in ["", "10.1.0.0/33", "::/129", "10.1", "localhost", "10.1.0.0/", "10.1.0.0/x"] {
-            assert_eq!(text.parse::<Network>(), Err(InvalidNetwork), "{text}");
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! The senders' dialects: how a request proves who sent it, and which envelopes its bytes become.
 //! Holds: pure functions of the request; time and a fresh identity arrive with it (`Arrival`).
-//! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides);
-//! signatures over the body, which the first dialect that signs will have checked after it, besides its head.
+//! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides).
 
 mod configured;
 mod generic;
@@ -21,6 +20,7 @@ use http::{HeaderMap, HeaderName, Method};
 use secrets::LiveSecrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// When a request arrived, and an identity of its own for events that carry none.
@@ -32,11 +32,38 @@ pub struct Arrival {
     pub unique: uuid::Uuid,
 }
 
+/// Who is at the other end, as far as the connection tells, and the proxies that the configuration trusts.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// The client's address; behind a trusted proxy the one that it forwarded for.
+    pub address: IpAddr,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'a str,
+    /// Host and port of the URL as the client wrote it; empty where nobody says.
+    pub authority: &'a str,
+    /// The names in the client certificate that TLS has verified: its DNS and URI names and its common name.
+    pub certificate_names: &'a [String],
+}
+
+impl Peer<'static> {
+    /// Nobody in particular: for what was sent long ago.
+    pub const NONE: Peer<'static> = Peer {
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        scheme: "https",
+        authority: "",
+        certificate_names: &[],
+    };
+}
+
 /// What a dialect sees of a request before its body is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// The source the path named.
     pub source: &'a SourceName,
+    /// Who sends it.
+    pub peer: Peer<'a>,
+    /// The path of the URL, with the path secret where there is one.
+    pub path: &'a str,
     /// The HTTP method, one of [`Source::methods`].
     pub method: &'a Method,
     /// The path carried one of the source's path secrets; false where none is configured.
@@ -67,6 +94,37 @@ pub enum Refused {
     /// A credential that is not one of the live ones.
     #[error("the credential is not valid")]
     Wrong,
+    /// A signature whose time is too far from now: a repetition by a third party, or a clock that is wrong.
+    #[error("the signature is too old or too new")]
+    Stale,
+    /// An address that may not send to this source.
+    #[error("the address may not send here")]
+    Address,
+}
+
+impl Refused {
+    /// Every reason there is.
+    pub const ALL: [Refused; 4] = [Refused::Missing, Refused::Wrong, Refused::Stale, Refused::Address];
+
+    /// The closed set of metric labels.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Refused::Missing => "missing",
+            Refused::Wrong => "wrong",
+            Refused::Stale => "stale",
+            Refused::Address => "address",
+        }
+    }
+}
+
+/// What a sender asks before it sends events, answered with 200; it carries none itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Handshake {
+    /// Headers of the answer, its media type among them.
+    pub headers: HeaderMap,
+    /// The body of the answer.
+    pub body: Bytes,
 }
 
 /// An authenticated request whose body could not become envelopes.
@@ -142,6 +200,22 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`Refused`] where the credential is missing or wrong.
     fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused>;
+    /// True where who sent a request shows only in its body: then [`Source::verify`] comes before the source's rate.
+    fn signs(&self) -> bool {
+        false
+    }
+    /// Checks the signature over the body's bytes, in constant time, and its age against the request's arrival. The body
+    /// is the one after content codings were undone: senders sign what they wrote.
+    ///
+    /// # Errors
+    /// [`Refused`] where it does not match.
+    fn verify(&self, _request: &Request<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
+    /// The answer to a verified request that asks something and carries no event.
+    fn handshake(&self, _request: &Request<'_>) -> Option<Handshake> {
+        None
+    }
     /// Turns the body into one or more envelopes, with every attribute except those that the common keys of the
     /// source add (`hookbussource`, `receivedtime`, `traceparent`, `keep_headers`).
     ///

@@ -1,7 +1,7 @@
 //! What the tests of the dialects share: a source from a few lines of configuration, a post to it.
 #![cfg(test)]
 
-use super::{Arrival, ConfiguredSource, Head, Refused, Request, Unreadable};
+use super::{Arrival, ConfiguredSource, Head, Peer, Refused, Request, Unreadable};
 use crate::config::{ConfigErrors, Layers};
 use crate::envelope::{Envelope, SourceName};
 use crate::time::UnixMs;
@@ -54,6 +54,8 @@ impl Post {
         Request {
             head: Head {
                 source: &source.name,
+                peer: Peer::NONE,
+                path: "/hooks/x",
                 method: &Method::POST,
                 path_secret_matched: self.path_secret_matched,
                 query: None,

@@ -220,7 +220,7 @@ async fn every_series_starts_at_zero_and_counts_what_happened() {
         ("stored", r#"hookbus_ingress_events_total{source="lines"} 1"#),
         ("known", r#"hookbus_ingress_duplicates_total{source="lines"} 1"#),
         ("quarantined", r#"hookbus_ingress_quarantined_total{source="lines",reason="not_json"} 1"#),
-        ("unauthorized", r#"hookbus_ingress_unauthorized_total{source="lines"} 1"#),
+        ("unauthorized", r#"hookbus_ingress_unauthorized_total{source="lines",reason="missing"} 1"#),
         ("unrouted", r#"hookbus_ingress_unrouted_events_total{source="lines"} 1"#),
         ("bytes, not those of a stranger", r#"hookbus_ingress_body_bytes_total{source="lines"} 9"#),
         ("latency", r#"hookbus_ingress_request_seconds_count{source="lines"} 3"#),

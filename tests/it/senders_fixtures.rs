@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use hookbus::config::Layers;
 use hookbus::envelope::{Data, Envelope, SourceName};
-use hookbus::source::{Arrival, ConfiguredSource, Head, Request, Unreadable};
+use hookbus::source::{Arrival, ConfiguredSource, Head, Peer, Request, Unreadable};
 use hookbus::time::UnixMs;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -38,6 +38,8 @@ fn read(source: &ConfiguredSource, body: &Bytes) -> Result<Envelope, Unreadable>
     let mut envelopes = source.read(&Request {
         head: Head {
             source: &source.name,
+            peer: Peer::NONE,
+            path: "/hooks/x",
             method: &Method::POST,
             path_secret_matched: false,
             query: None,

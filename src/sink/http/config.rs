@@ -2,12 +2,12 @@
 //! Holds: R8 (the URL and every header may hold a secret, so none is ever printed); what cannot work is an error when
 //! the configuration is read, not at the first event.
 
-use super::super::addresses::{Guard, Network};
+use super::super::addresses::Guard;
 use super::super::signature::Signer;
 use super::super::tls::{TlsFiles, no_tls};
 use super::super::{BuildError, Context, OwnKeys, Sink, SinkConfig};
 use super::{CONNECT_TIMEOUT, HttpSink, IDLE_MAX, TCP_KEEPALIVE};
-use crate::config::{ConfigError, OneOrMany, Secret, Section};
+use crate::config::{ConfigError, Network, OneOrMany, Secret, Section};
 use crate::shutdown::Shutdown;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect};

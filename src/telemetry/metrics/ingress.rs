@@ -39,7 +39,7 @@ pub fn describe() {
         Unit::Count,
         "authenticated bodies that could not be read, kept as dead letters"
     );
-    describe_counter!(UNAUTHORIZED, Unit::Count, "requests whose credential was missing or wrong");
+    describe_counter!(UNAUTHORIZED, Unit::Count, "requests that did not prove who sent them, by reason");
     describe_counter!(UNROUTED, Unit::Count, "events stored that no route leads to any sink");
     describe_gauge!(CONNECTIONS, Unit::Count, "open connections of the ingress");
     describe_gauge!(IN_WORK, Unit::Count, "requests being answered now");
@@ -63,6 +63,8 @@ macro_rules! answers {
 answers! {
     /// 2xx: everything in it is on disk.
     Accepted = "accepted",
+    /// 200 to a question that carried no event.
+    Handshake = "handshake",
     /// 400: the body is broken, incomplete, or not what the source reads.
     BadRequest = "bad_request",
     /// 401
@@ -96,19 +98,20 @@ pub struct SourceMeter {
     body_bytes: Counter,
     events: Counter,
     duplicates: Counter,
-    unauthorized: Counter,
+    unauthorized: Vec<(&'static str, Counter)>,
     unrouted: Counter,
     quarantined: Vec<(&'static str, Counter)>,
     in_work: Gauge,
 }
 
 impl SourceMeter {
-    /// Starts the series of a configured source at zero; `reasons` are all labels that [`Self::quarantined`] may get.
+    /// Starts the series of a configured source at zero; `unreadable` and `refused` are all labels
+    /// that [`Self::quarantined`] and [`Self::unauthorized`] may get.
     #[must_use]
-    pub fn started(source: Arc<str>, reasons: &[&'static str]) -> Self {
+    pub fn started(source: Arc<str>, unreadable: &[&'static str], refused: &[&'static str]) -> Self {
         let named = |name: &'static str| zero(counter!(name, "source" => Arc::clone(&source)));
-        let quarantined = |reason: &'static str| {
-            (reason, zero(counter!(QUARANTINED, "source" => Arc::clone(&source), "reason" => reason)))
+        let by_reason = |name: &'static str, reason: &'static str| {
+            (reason, zero(counter!(name, "source" => Arc::clone(&source), "reason" => reason)))
         };
         SourceMeter {
             requests: request_counters(&source),
@@ -116,9 +119,9 @@ impl SourceMeter {
             body_bytes: named(BODY_BYTES),
             events: named(EVENTS),
             duplicates: named(DUPLICATES),
-            unauthorized: named(UNAUTHORIZED),
+            unauthorized: refused.iter().map(|reason| by_reason(UNAUTHORIZED, reason)).collect(),
             unrouted: named(UNROUTED),
-            quarantined: reasons.iter().copied().map(quarantined).collect(),
+            quarantined: unreadable.iter().map(|reason| by_reason(QUARANTINED, reason)).collect(),
             in_work: in_work(),
         }
     }
@@ -139,14 +142,18 @@ impl SourceMeter {
         self.duplicates.increment(duplicates);
     }
     /// A body was kept as a dead letter.
-    pub fn quarantined(&self, reason: &'static str) {
-        if let Some((_, counter)) = self.quarantined.iter().find(|(label, _)| *label == reason) {
-            counter.increment(1);
-        }
+    pub fn quarantined(&self, reason: &str) {
+        count(&self.quarantined, reason);
     }
-    /// A credential was missing or wrong.
-    pub fn unauthorized(&self) {
-        self.unauthorized.increment(1);
+    /// A request did not prove who sent it.
+    pub fn unauthorized(&self, reason: &str) {
+        count(&self.unauthorized, reason);
+    }
+}
+
+fn count(counters: &[(&'static str, Counter)], reason: &str) {
+    if let Some((_, counter)) = counters.iter().find(|(label, _)| *label == reason) {
+        counter.increment(1);
     }
 }
 
