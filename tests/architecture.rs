@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
 const HOMES: &[(&str, &str)] = &[
     ("std::fs", "src/journal/disk.rs src/config/ src/sink/file.rs src/cli/files.rs"),
     ("tokio::fs", "nowhere"),
-    ("rustix", "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs"),
+    ("rustix", "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs src/ingress/sockets.rs"),
     ("figment", "src/config/layers.rs"),
     ("redb", "src/dead_letter/"),
     ("counter!", "src/telemetry/metrics/"),

@@ -51,9 +51,9 @@ pub enum StartError {
     /// A sink could not be made.
     #[error(transparent)]
     Sink(#[from] sink::BuildError),
-    /// The public address is not to be had.
+    /// The public addresses are not to be had, or the certificate cannot be used.
     #[error(transparent)]
-    Ingress(#[from] ingress::BindError),
+    Ingress(#[from] ingress::StartError),
     /// The operators' address is not to be had.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
@@ -162,8 +162,8 @@ impl App {
 
     /// Where senders post to.
     #[must_use]
-    pub fn ingress_address(&self) -> SocketAddr {
-        self.ingress.address
+    pub fn ingress(&self) -> &Ingress {
+        &self.ingress
     }
 
     /// Where operators look.

@@ -1,8 +1,12 @@
-//! `hookbus check`: reads the configuration as `run` would, says everything that is wrong with it, and can try the sinks.
-//! Holds: R8 (URLs are shown with their secrets masked); exit code 1 where `run` would not start or a sink cannot be reached.
+//! `hookbus check`: reads the configuration as `run` would, and the certificates, says everything that is wrong with
+//! them, and can try the sinks.
+//! Holds: R8 (URLs are shown with their secrets masked); exit code 1 where `run` would not start, senders would
+//! refuse the certificate, or a sink cannot be reached.
 
 use super::{CliError, Ending, human, settings};
 use crate::app::config::{Config, Loaded};
+use crate::clock;
+use crate::ingress::tls;
 use crate::router::Route;
 use crate::shutdown::{Phase, Shutdown};
 use crate::sink::{ConfiguredSink, Limits};
@@ -34,6 +38,8 @@ struct Report {
     sources: Vec<SourceLine>,
     sinks: Vec<SinkLine>,
     routes: Vec<Route>,
+    /// What keeps senders out although the configuration itself is right.
+    problems: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -79,21 +85,23 @@ pub(super) fn check(file: Option<&Path>, arguments: &Arguments) -> Result<Ending
         human::say(&render(&report))?
     }
     let unreachable = report.sinks.iter().any(|sink| sink.connects == Some(false));
-    Ok(if unreachable { Ending::Failed } else { Ending::Done })
+    Ok(if unreachable || !report.valid { Ending::Failed } else { Ending::Done })
 }
 
 fn report(loaded: &Loaded) -> Report {
     let config = &loaded.config;
-    let base = format!("http://{}", settings::reachable(config.ingress.listen));
+    let base = settings::senders_base(&config.ingress);
+    let certificates = tls::inspect(&config.ingress.tls, clock::now());
     let sources = config.sources.values().map(|source| SourceLine::of(source, &base)).collect();
     let sinks = config.sinks.values().map(SinkLine::of).collect();
     Report {
-        valid: true,
+        valid: certificates.problems.is_empty(),
         file: loaded.file.clone(),
         sources,
         sinks,
         routes: config.routes.clone(),
-        warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+        problems: certificates.problems,
+        warnings: loaded.warnings.iter().map(ToString::to_string).chain(certificates.warnings).collect(),
     }
 }
 
@@ -174,11 +182,12 @@ fn render(report: &Report) -> String {
     let built_in = || "no file was found, the built-in default runs".to_owned();
     let read = report.file.as_ref().map_or_else(built_in, |file| file.display().to_string());
     let mut parts = vec![
-        format!("configuration is valid: {read}"),
+        format!("configuration is {}: {read}", if report.valid { "valid" } else { "NOT VALID" }),
         sources.trim_fmt(),
         sinks.trim_fmt(),
         routes(&report.routes),
     ];
+    parts.extend(report.problems.iter().map(|problem| format!("error: {problem}")));
     parts.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     parts.join("\n\n")
 }
@@ -236,6 +245,7 @@ mod tests {
                 sources: Vec::new(),
                 sinks: vec![line],
                 routes: Vec::new(),
+                problems: Vec::new(),
                 warnings: vec!["look here".to_owned()],
             };
             let text = render(&report);

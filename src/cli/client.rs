@@ -1,9 +1,11 @@
 //! A small client of the admin listener.
 //! Holds: a bound on every wait and on every answer that is kept in memory; the token goes nowhere but into its header.
 
+use super::pinned;
 use super::settings::Target;
 use crate::config::Secret;
 use reqwest::{Method, StatusCode, Url, redirect};
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -77,14 +79,23 @@ pub(super) struct Client {
 
 /// A client that follows nothing, asks no proxy, and loads root certificates only where TLS is spoken.
 pub(super) fn http(base: &Url) -> Result<reqwest::Client, ClientError> {
-    let builder = reqwest::Client::builder()
+    let builder = if base.scheme() == "https" { bounded() } else { bounded().tls_certs_only([]) };
+    builder.build().map_err(|error| ClientError::Setup(sentence(&error)))
+}
+
+/// The same for HTTPS with whoever shows this certificate.
+pub(super) fn https_with(certificate: CertificateDer<'static>) -> Result<reqwest::Client, ClientError> {
+    let builder = bounded().tls_backend_preconfigured(pinned::only(certificate));
+    builder.build().map_err(|error| ClientError::Setup(sentence(&error)))
+}
+
+fn bounded() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(SILENCE_MAX)
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .user_agent(concat!("hookbus/", env!("CARGO_PKG_VERSION")));
-    let builder = if base.scheme() == "https" { builder } else { builder.tls_certs_only([]) };
-    builder.build().map_err(|error| ClientError::Setup(sentence(&error)))
+        .user_agent(concat!("hookbus/", env!("CARGO_PKG_VERSION")))
 }
 
 /// The innermost cause: what the system said, without the URL, which may hold a secret.

@@ -7,6 +7,7 @@ mod client;
 mod dead_letters;
 mod files;
 mod human;
+mod pinned;
 mod run;
 mod selection;
 mod send;

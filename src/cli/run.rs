@@ -4,6 +4,7 @@
 use super::{CliError, Ending};
 use crate::app::config::{Config, Loaded, process_environment};
 use crate::app::{App, StartError};
+use crate::ingress::Address;
 use crate::journal::OpenError;
 use crate::source::ConfiguredSource;
 use crate::telemetry::logging::{self, LogLevel};
@@ -44,7 +45,8 @@ async fn serve(config: Config, is_built_in: bool, log_level: LogLevel) -> Ending
             return ending_of(&error);
         }
     };
-    tracing::info!(ingress = %app.ingress_address(), admin = %app.admin_address(), "hookbus is ready");
+    let ingress = &app.ingress().endpoints[0];
+    tracing::info!(ingress = %ingress.address, admin = %app.admin_address(), "hookbus is ready");
     if let Some(welcome) = welcome {
         welcome.print(&app);
     }
@@ -124,7 +126,13 @@ impl Welcome {
     }
 
     fn print(&self, app: &App) {
-        let base = format!("http://{}", app.ingress_address());
+        let endpoint = &app.ingress().endpoints[0];
+        let base = endpoint.to_string();
+        // A Unix socket has no URL; what curl needs instead is its path and any name.
+        let curl = match &endpoint.address {
+            Address::Tcp(_) => base.clone(),
+            Address::Unix(path) => format!("--unix-socket {} http://localhost", path.display()),
+        };
         let mut text =
             "\nHookbus runs with its built-in configuration; `hookbus run --config FILE` uses yours.\n\n"
                 .to_owned();
@@ -135,7 +143,7 @@ impl Welcome {
         let _ = writeln!(text, "  every event goes to {}\n", self.events.display());
         let _ = writeln!(
             text,
-            "Try it:\n  curl -d '{{\"hello\":\"world\"}}' -H 'content-type: application/json' {base}/hooks/inbox\n"
+            "Try it:\n  curl -d '{{\"hello\":\"world\"}}' -H 'content-type: application/json' {curl}/hooks/inbox\n"
         );
         let _ = writeln!(
             text,

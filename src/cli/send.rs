@@ -5,6 +5,7 @@ use super::client::{self, ClientError};
 use super::settings::{self, Way};
 use super::{CliError, Ending, files, human};
 use crate::clock;
+use crate::ingress::tls;
 use crate::time::UnixMs;
 use clap::Args;
 use reqwest::{Url, header};
@@ -60,7 +61,14 @@ pub(super) async fn send(config: Option<&Path>, arguments: &Arguments) -> Result
     let content_type = arguments.content_type.as_deref().unwrap_or_else(|| guess(&body)).to_owned();
     let (url, base) = url(arguments.ingress.as_deref(), &way)?;
 
-    let mut request = client::http(&url)?.post(url).timeout(ANSWER_TIMEOUT);
+    let http = match (&arguments.ingress, url.scheme()) {
+        (None, "https") => {
+            let certificate = tls::server_certificate(&way.tls);
+            client::https_with(certificate.map_err(|error| CliError::Failed(error.to_string()))?)?
+        }
+        _ => client::http(&url)?,
+    };
+    let mut request = http.post(url).timeout(ANSWER_TIMEOUT);
     request = request.header(header::CONTENT_TYPE, content_type).body(body);
     for (name, secret) in &way.headers {
         request = request.header(name, secret.expose());
@@ -92,6 +100,11 @@ fn failed(error: &reqwest::Error, base: &str) -> CliError {
 /// Where to post, and how that place may be named in a message.
 fn url(ingress: Option<&str>, way: &Way) -> Result<(Url, String), CliError> {
     let base = ingress.unwrap_or(&way.base).trim_end_matches('/').to_owned();
+    if ingress.is_none() && base.starts_with("unix:") {
+        let problem =
+            format!("the ingress listens at {base} only, where send cannot post; --ingress names a URL");
+        return Err(CliError::Failed(problem));
+    }
     let mut url = Url::parse(&base).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     if let Some(mut segments) = url.as_mut().and_then(|url| url.path_segments_mut().ok()) {
         segments.pop_if_empty().push("hooks").push(&way.source);
@@ -140,12 +153,20 @@ mod tests {
     fn way() -> Way {
         Way {
             base: "http://127.0.0.1:8080".to_owned(),
+            tls: tls::Config::default(),
             source: "whatsapp".to_owned(),
             dialect: "zapi",
             path_secret: Some(Secret::literal("a/b c")),
             headers: Vec::new(),
             instance: Some("MINE".to_owned()),
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_no_place_to_post_to() {
+        let way = Way { base: "unix:/run/x".to_owned(), ..way() };
+        assert!(url(None, &way).unwrap_err().to_string().contains("--ingress"));
+        assert!(url(Some("http://127.0.0.1:1"), &way).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::CliError;
 use crate::app::config::{Config, Loaded, process_environment};
 use crate::config::{Layers, OneOrMany, Secret};
 use crate::envelope::SourceName;
+use crate::ingress::{self, Address, Endpoint};
 use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -69,10 +70,36 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
+/// Where senders post to: the first address with a port; what stands beside it is for others.
+pub(super) fn senders_base(ingress: &ingress::Config) -> String {
+    let endpoints = ingress.endpoints();
+    let first = endpoints.iter().min_by_key(|endpoint| endpoint.address.tcp().is_none());
+    first.map(base_of).unwrap_or_default()
+}
+
+/// The base of the URLs at an address of the ingress.
+fn base_of(endpoint: &Endpoint) -> String {
+    match &endpoint.address {
+        Address::Tcp(listen) => {
+            Endpoint { address: Address::Tcp(reachable(*listen)), ..endpoint.clone() }.to_string()
+        }
+        Address::Unix(_) => endpoint.to_string(),
+    }
+}
+
+/// How this machine best reaches the ingress: a certificate hardly names loopback, so plain HTTP where there is any.
+fn nearest_of(ingress: &ingress::Config) -> String {
+    let endpoints = ingress.endpoints();
+    let rank = |endpoint: &&Endpoint| (endpoint.address.tcp().is_none(), endpoint.speaks_tls);
+    endpoints.iter().min_by_key(rank).map(base_of).unwrap_or_default()
+}
+
 /// How a sender reaches one source of the running daemon.
 pub(super) struct Way {
     /// The ingress: `http://127.0.0.1:8080`
     pub(super) base: String,
+    /// The files of its TLS, if it speaks any.
+    pub(super) tls: ingress::tls::Config,
     /// The source.
     pub(super) source: String,
     /// Its dialect.
@@ -109,7 +136,8 @@ pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError>
     let token = keys.token.and_then(|tokens| tokens.iter().next().cloned());
     let header = configured.dialect.credential_headers().first().map(HeaderName::to_string);
     Ok(Way {
-        base: format!("http://{}", reachable(config.ingress.listen)),
+        base: nearest_of(&config.ingress),
+        tls: config.ingress.tls,
         source: source.to_owned(),
         dialect: configured.type_name,
         path_secret: configured
@@ -134,6 +162,31 @@ mod tests {
             ("10.1.2.3:8081", "10.1.2.3:8081"),
         ] {
             assert_eq!(reachable(listen.parse().unwrap()).to_string(), reached, "{listen}");
+        }
+    }
+
+    #[test]
+    fn this_machine_posts_over_plain_http_where_it_can() {
+        for (sentence, listen, plain, nearest) in [
+            ("as ever", "127.0.0.1:80", None, "http://127.0.0.1:80"),
+            ("TLS alone", "0.0.0.0:443", None, "https://127.0.0.1:443"),
+            ("plain HTTP beside it", "0.0.0.0:443", Some("127.0.0.1:80"), "http://127.0.0.1:80"),
+            ("a Unix socket alone", "unix:/run/x", None, "unix:/run/x"),
+            ("a Unix socket beside TLS", "0.0.0.0:443", Some("unix:/run/x"), "https://127.0.0.1:443"),
+        ] {
+            let cert = listen.ends_with("443").then(|| "tls.crt".into());
+            let config = ingress::Config {
+                listen: OneOrMany::one(listen.parse().unwrap()),
+                plain_listen: plain.iter().map(|plain| plain.parse().unwrap()).collect(),
+                tls: ingress::tls::Config { cert, ..Default::default() },
+                ..ingress::Config::default()
+            };
+            assert_eq!(nearest_of(&config), nearest, "{sentence}");
+            let listens = Endpoint {
+                address: config.listen.iter().next().unwrap().clone(),
+                speaks_tls: config.tls.is_on(),
+            };
+            assert_eq!(senders_base(&config), base_of(&listens), "{sentence}");
         }
     }
 

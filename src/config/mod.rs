@@ -4,6 +4,7 @@
 
 mod error;
 mod extract;
+mod file;
 mod layers;
 mod network;
 mod reader;
@@ -13,6 +14,7 @@ mod tree;
 mod units;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use file::read_file;
 pub use layers::Layers;
 pub use network::{InvalidNetwork, Network};
 pub use secret::{Secret, SecretOrigin};

@@ -1,13 +1,13 @@
 //! A secret of the configuration: `{ env = "NAME" }`, `{ file = "/path" }` or, discouraged, the literal text.
 //! Holds: R8 (`Debug` and `Serialize` show `***`; an error names neither the text nor anything that may be it).
 
+use super::file::read_at_most;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a secret's file.
@@ -137,7 +137,7 @@ pub(super) fn from_file(path: &str) -> Result<String, String> {
     // Nor is a pasted secret repeated as a path; one that begins like a path is the accepted exception.
     let is_surely_a_path = ["/", "./", "../"].iter().any(|start| path.starts_with(start));
     let file = if is_surely_a_path { format!("the file {path}") } else { "the file named here".to_owned() };
-    let bytes = read_at_most(Path::new(path)).map_err(|error| match error.kind() {
+    let bytes = read_at_most(Path::new(path), FILE_BYTES_MAX).map_err(|error| match error.kind() {
         ErrorKind::NotFound => format!("{file} does not exist"),
         ErrorKind::PermissionDenied => format!("{file} may not be read by this user"),
         kind => format!("{file} cannot be read: {kind}"),
@@ -149,12 +149,6 @@ pub(super) fn from_file(path: &str) -> Result<String, String> {
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() { Err(format!("{file} is empty")) } else { Ok(text.to_owned()) }
-}
-
-fn read_at_most(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// People paste the secret itself where its variable's name belongs; only what cannot be one is repeated in an error.

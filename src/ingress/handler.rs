@@ -7,6 +7,7 @@ use super::alarm::Alarm;
 use super::body::{self, BodyError, Bounds};
 use super::inflate;
 use super::kept::{Kept, What};
+use super::peer::{Caller, Proxies};
 use super::rate::Limiter;
 use super::reply::{self, Problem, Response};
 use super::{Config, Parts};
@@ -16,9 +17,7 @@ use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Journal};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{
-    Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Peer, Refused, Request, Unreadable,
-};
+use crate::source::{Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Refused, Request, Unreadable};
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -36,6 +35,7 @@ const HOOKS: &str = "/hooks/";
 /// All that answering needs; shared by all connections.
 pub(super) struct Handler {
     gates: HashMap<String, Gate>,
+    proxies: Proxies,
     journal: Journal,
     dead_letters: DeadLetters,
     router: Router,
@@ -73,6 +73,7 @@ impl Handler {
         let gates = parts.sources.into_values();
         Handler {
             gates: gates.map(|source| (source.name.as_str().to_owned(), Gate::new(config, source))).collect(),
+            proxies: Proxies(config.trusted_proxies.clone()),
             journal: parts.journal,
             dead_letters: parts.dead_letters,
             router: parts.router,
@@ -88,16 +89,16 @@ impl Handler {
 
     /// Answers one request. Dropping the future (the sender is gone) leaves nothing behind; an append that has begun
     /// goes on, and the event is kept although nobody was told.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    pub(super) async fn answer(&self, caller: &Caller, request: http::Request<Incoming>) -> Response {
         let may_close = request.version() < Version::HTTP_2;
-        let response = self.answer_any(request).await;
+        let response = self.answer_any(caller, request).await;
         // RFC 9110, section 15.5.9: a 408 announces that the connection is closed.
         let must_close = response.status() == StatusCode::REQUEST_TIMEOUT
             || self.shutdown.token(Phase::Ingress).is_cancelled();
         if may_close && must_close { reply::last_on_its_connection(response) } else { response }
     }
 
-    async fn answer_any(&self, request: http::Request<Incoming>) -> Response {
+    async fn answer_any(&self, caller: &Caller, request: http::Request<Incoming>) -> Response {
         if request.headers().len() > self.headers_max {
             self.meter.head_too_large();
             return reply::refused(&Problem::HeadTooLarge);
@@ -108,7 +109,7 @@ impl Handler {
             return reply::refused(&Problem::NotFound);
         };
         let visit = way.gate.meter.request_began();
-        match self.take(&way, &head, body).await {
+        match self.take(caller, &way, &head, body).await {
             Ok(Taken::Kept(kept)) => {
                 visit.ended(Answer::Accepted);
                 reply::accepted(&kept, way.gate.source.dialect.answer())
@@ -140,7 +141,13 @@ impl Handler {
         Some(Way { gate, path_secret_matched })
     }
 
-    async fn take(&self, way: &Way<'_>, parts: &request::Parts, body: Incoming) -> Result<Taken, Problem> {
+    async fn take(
+        &self,
+        caller: &Caller,
+        way: &Way<'_>,
+        parts: &request::Parts,
+        body: Incoming,
+    ) -> Result<Taken, Problem> {
         let gate = way.gate;
         let methods = gate.source.dialect.methods();
         if !methods.contains(&parts.method) {
@@ -148,7 +155,7 @@ impl Handler {
         }
         let head = Head {
             source: &gate.source.name,
-            peer: peer(parts),
+            peer: self.proxies.peer(caller, parts),
             path: parts.uri.path(),
             method: &parts.method,
             path_secret_matched: way.path_secret_matched,
@@ -302,13 +309,6 @@ fn arrival() -> Arrival {
     let (secs, nanos) = (since_1970_ms / 1000, (since_1970_ms % 1000) as u32 * 1_000_000);
     let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, secs, nanos);
     Arrival { at, unique: uuid::Uuid::new_v7(timestamp) }
-}
-
-/// The sender as far as the request itself tells.
-fn peer(parts: &request::Parts) -> Peer<'_> {
-    let authority = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str).or(authority);
-    Peer { authority: authority.unwrap_or_default(), scheme: "http", ..Peer::NONE }
 }
 
 fn media_type<'a>(request: &Request<'a>) -> Option<&'a str> {

@@ -1,11 +1,15 @@
-//! The accept loop and the life of one connection: HTTP/1.1, or HTTP/2 by prior knowledge.
+//! The accept loop and the life of one connection: TLS where its address speaks it, then HTTP/1.1 or HTTP/2, which the
+//! first bytes tell apart.
 //! Holds: `connections_max`; a head is bounded in bytes, fields and time; no connection outlives its phase; stopping
 //! resets nobody: whoever has connected is served, whoever has sent a request gets its answer.
 //! Absent on purpose: `Upgrade: h2c` (RFC 9113 dropped it; some senders offer it and are content with HTTP/1.1).
 
 use super::Config;
 use super::handler::Handler;
-use super::stream::Stream;
+use super::peer::Caller;
+use super::sockets::{Accepted, Sockets, concerns_one_connection};
+use super::stream::{Opening, Socket};
+use super::tls::{self, Tls};
 use crate::config::Period;
 use crate::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::ingress::ListenerMeter;
@@ -20,9 +24,10 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tracing::{debug, warn};
 
 /// The most bytes of a request's head, names and values together.
@@ -39,6 +44,9 @@ const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// When stopping: for so long a connection that looks idle may still turn out to have sent a request.
 const LAST_CALL: Duration = Duration::from_millis(50);
+/// When stopping: for so long a connection is new, and its first request may be on the way, after the client's half of
+/// the handshake for instance.
+const NEW_FOR: Duration = Duration::from_secs(1);
 /// When stopping: how long an answer may take to be made and read, beyond the time its body may take.
 const DRAIN_EXTRA: Duration = Duration::from_secs(15);
 
@@ -47,11 +55,15 @@ pub(super) struct Listener {
     handler: Arc<Handler>,
     builder: auto::Builder<PhaseExecutor>,
     connections: Arc<Semaphore>,
+    tls: Option<Tls>,
     meter: Arc<ListenerMeter>,
     shutdown: Shutdown,
     head_max: Duration,
     drain_max: Duration,
 }
+
+/// Bytes to and from HTTP.
+type Channel = Either<Socket, Box<TlsStream<Socket>>>;
 
 /// Runs the library's own tasks (one a request on HTTP/2) where the phase knows them.
 #[derive(Clone)]
@@ -71,6 +83,7 @@ impl Listener {
     pub(super) fn new(
         config: &Config,
         handler: Handler,
+        tls: Option<Tls>,
         meter: Arc<ListenerMeter>,
         shutdown: &Shutdown,
     ) -> Self {
@@ -79,6 +92,7 @@ impl Listener {
             handler: Arc::new(handler),
             builder: builder(config, shutdown),
             connections: Arc::new(Semaphore::new(connections_max)),
+            tls,
             meter,
             shutdown: shutdown.clone(),
             head_max: bounded(config.header_timeout),
@@ -87,18 +101,18 @@ impl Listener {
     }
 
     /// Accepts until the phase stops.
-    pub(super) async fn run(self: Arc<Self>, socket: TcpListener) {
+    pub(super) async fn run(self: Arc<Self>, mut sockets: Sockets) {
         let stop = self.shutdown.token(Phase::Ingress).clone();
         let mut pause = ACCEPT_PAUSE_MIN;
         loop {
             let accepted = tokio::select! { biased;
                 () = stop.cancelled() => break,
-                accepted = self.accept(&socket) => accepted,
+                accepted = self.accept(&mut sockets) => accepted,
             };
             match accepted {
-                Ok((tcp, permit)) => {
+                Ok((accepted, permit)) => {
                     pause = ACCEPT_PAUSE_MIN;
-                    self.serve(tcp, permit);
+                    self.serve(accepted, permit);
                 }
                 Err(error) if concerns_one_connection(&error) => {
                     debug!(%error, "a connection ended before it was accepted");
@@ -112,50 +126,77 @@ impl Listener {
                 }
             }
         }
-        match self.serve_the_backlog(socket) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => debug!(%error, "connections that waited may have been reset"),
+        // As many as may be open.
+        let place = || Arc::clone(&self.connections).try_acquire_owned().ok();
+        if let Err(error) = sockets.drain(place, |accepted, permit| self.serve(accepted, permit)) {
+            debug!(%error, "connections that waited may have been reset");
         }
     }
 
     /// The permit comes first: beyond `connections_max`, connections wait in the system's backlog.
-    async fn accept(&self, socket: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self, sockets: &mut Sockets) -> io::Result<(Accepted, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.connections).acquire_owned().await.expect("never closed");
-        let (tcp, _sender) = socket.accept().await?;
-        Ok((tcp, permit))
+        Ok((sockets.accept().await?, permit))
     }
 
-    /// Closing a listening socket resets every connection that it has not handed out, so hand them out first, as many
-    /// as may be open.
-    fn serve_the_backlog(self: &Arc<Self>, socket: TcpListener) -> io::Result<()> {
-        let socket = socket.into_std()?;
-        while let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            let (tcp, _sender) = socket.accept()?;
-            tcp.set_nonblocking(true)?;
-            self.serve(TcpStream::from_std(tcp)?, permit);
-        }
-        Ok(())
-    }
-
-    fn serve(self: &Arc<Self>, tcp: TcpStream, permit: OwnedSemaphorePermit) {
+    fn serve(self: &Arc<Self>, accepted: Accepted, permit: OwnedSemaphorePermit) {
         let listener = Arc::clone(self);
         drop(self.shutdown.spawn(Phase::Ingress, async move {
             let _permit = permit;
             let _open = listener.meter.connection_opened();
-            if let Err(error) = tcp.set_nodelay(true) {
+            if let Either::Left(tcp) = &accepted.wire
+                && let Err(error) = tcp.set_nodelay(true)
+            {
                 debug!(%error, "answers may be delayed");
             }
-            listener.converse(Stream::new(tcp, listener.head_max)).await;
+            let deadline = Instant::now() + listener.head_max;
+            if let Some((stream, caller)) = listener.open(accepted, deadline).await {
+                listener.converse(Opening::new(stream, deadline), caller).await;
+            }
         }));
     }
 
-    async fn converse(&self, stream: Stream) {
+    /// Agrees on TLS where the address speaks it.
+    async fn open(&self, accepted: Accepted, deadline: Instant) -> Option<(Channel, Caller)> {
+        let Accepted { wire, from: address, speaks_tls } = accepted;
+        let Some(tls) = self.tls.as_ref().filter(|_| speaks_tls) else {
+            let caller = Caller { address, scheme: "http", certificate_names: Vec::new() };
+            return Some((Either::Left(Socket::new(wire)), caller));
+        };
+        let stop = self.shutdown.token(Phase::Ingress);
+        let stopped = async {
+            stop.cancelled().await;
+            sleep(NEW_FOR).await;
+        };
+        let shaken = tokio::select! { biased;
+            shaken = timeout_at(deadline, tls.accept(wire)) => shaken,
+            () = stopped => return None,
+        };
+        match shaken {
+            Ok(Ok(stream)) => {
+                let certificate_names = tls::client_names(&stream);
+                Some((Either::Right(stream), Caller { address, scheme: "https", certificate_names }))
+            }
+            // Outside the time for the handshake, or running out would be counted too; a farewell has bounds of its own.
+            Ok(Err(failed)) => {
+                tls.dismiss(failed).await;
+                None
+            }
+            Err(_elapsed) => {
+                tls.timed_out();
+                None
+            }
+        }
+    }
+
+    async fn converse(&self, stream: Opening<Channel>, caller: Caller) {
+        let (caller, since) = (Arc::new(caller), Instant::now());
         let in_work = watch::Sender::new(0);
         let service = service_fn(|request| {
             let (handler, in_work) = (Arc::clone(&self.handler), InWork::began(&in_work));
+            let caller = Arc::clone(&caller);
             async move {
-                let answer = handler.answer(request).await;
+                let answer = handler.answer(&caller, request).await;
                 drop(in_work);
                 Ok::<_, Infallible>(answer)
             }
@@ -169,7 +210,7 @@ impl Listener {
                 // Not even a farewell is answered.
                 () = idle(in_work.subscribe(), self.head_max) => Ok(()),
             },
-            () = stop.cancelled() => match timeout(LAST_CALL, connection.as_mut()).await {
+            () = stop.cancelled() => match timeout(last_call(since), connection.as_mut()).await {
                 Ok(ended) => ended,
                 Err(_elapsed) => self.finish(connection).await,
             },
@@ -184,6 +225,11 @@ impl Listener {
         connection.as_mut().graceful_shutdown();
         timeout(self.drain_max, connection).await.unwrap_or(Ok(()))
     }
+}
+
+/// How long a connection that has been open since then may still turn out to have sent a request.
+fn last_call(since: Instant) -> Duration {
+    NEW_FOR.saturating_sub(since.elapsed()).max(LAST_CALL)
 }
 
 /// One request in work on a connection, until it is dropped.
@@ -240,45 +286,9 @@ fn bounded(period: Period) -> Duration {
     period.get().min(YEAR)
 }
 
-/// Such errors come from the network and say nothing about the next connection (accept(2)).
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
-        NetworkUnreachable, TimedOut,
-    };
-    matches!(
-        error.kind(),
-        ConnectionAborted
-            | ConnectionRefused
-            | ConnectionReset
-            | HostUnreachable
-            | Interrupted
-            | NetworkDown
-            | NetworkUnreachable
-            | TimedOut
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_errors_of_one_connection_are_passed_over_without_a_pause() {
-        const ECONNABORTED: i32 = 103;
-        const EMFILE: i32 = 24;
-        const ENFILE: i32 = 23;
-        const ENOBUFS: i32 = 105;
-        for (errno, one_connection) in
-            [(ECONNABORTED, true), (EMFILE, false), (ENFILE, false), (ENOBUFS, false)]
-        {
-            assert_eq!(
-                concerns_one_connection(&io::Error::from_raw_os_error(errno)),
-                one_connection,
-                "{errno}"
-            );
-        }
-    }
 
     #[test]
     fn an_absurd_period_stays_a_time() {

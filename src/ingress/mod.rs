@@ -2,9 +2,11 @@
 //! Holds: R1 (every 2xx follows `Journal::append` or `DeadLetters::quarantine`), R5 (full journal: 503), R8.
 //! Absent on purpose: what the bytes mean (`source`), what becomes of them (`dispatch`).
 
+pub use address::{Address, Endpoint, InvalidAddress};
 pub use readmit::{ReadmitError, readmit};
+pub use sockets::{InvalidMode, SocketMode};
 
-use crate::config::{ByteSize, Period};
+use crate::config::{ByteSize, Network, OneOrMany, Period};
 use crate::dead_letter::DeadLetters;
 use crate::journal::Journal;
 use crate::router::Router;
@@ -14,29 +16,42 @@ use crate::telemetry::metrics::ingress::ListenerMeter;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tracing::info;
 
+mod address;
 mod alarm;
 mod body;
 mod handler;
 mod inflate;
 mod kept;
 mod listener;
+mod peer;
 mod rate;
 mod readmit;
 mod reply;
+mod sockets;
 mod stream;
+pub mod tls;
 
 use handler::Handler;
 use listener::Listener;
+use sockets::Sockets;
+use tls::{Tls, TlsProblem};
 
 /// `[ingress]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port.
-    pub listen: SocketAddr,
+    /// Where; with `tls` every address speaks TLS except a Unix socket.
+    pub listen: OneOrMany<Address>,
+    /// Where plain HTTP is spoken beside TLS.
+    pub plain_listen: Vec<Address>,
+    /// Who may connect to a Unix socket.
+    pub socket_mode: SocketMode,
+    /// Certificate and clients' certificates; without them plain HTTP is spoken.
+    pub tls: tls::Config,
+    /// Whose word counts on whom they forward for.
+    pub trusted_proxies: Vec<Network>,
     /// The most bytes of a body, as sent and inflated.
     pub body_max: ByteSize,
     /// The most times larger a compressed body may become.
@@ -56,7 +71,11 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: OneOrMany::one(Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))),
+            plain_listen: Vec::new(),
+            socket_mode: SocketMode::default(),
+            tls: tls::Config::default(),
+            trusted_proxies: Vec::new(),
             body_max: ByteSize::mib(1),
             inflate_ratio_max: 100,
             headers_max: 100,
@@ -81,36 +100,70 @@ pub struct Parts {
     pub router: Router,
 }
 
-/// The listener could not be bound.
+/// The ingress could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (ingress.listen): {source}")]
-pub struct BindError {
-    /// The address asked for.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub source: std::io::Error,
+pub enum StartError {
+    /// An address is not to be had.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Bind {
+        /// The key that names the address.
+        key: &'static str,
+        /// The address asked for.
+        address: Address,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The files of `[ingress.tls]` cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
+}
+
+impl Config {
+    /// Every place to listen at and what is spoken there, in the order of the configuration.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let has_tls = self.tls.is_on();
+        let listen = self.listen.iter().map(|address| Endpoint {
+            address: address.clone(),
+            speaks_tls: has_tls && address.tcp().is_some(),
+        });
+        let plain = self.plain_listen.iter().cloned();
+        listen.chain(plain.map(|address| Endpoint { address, speaks_tls: false })).collect()
+    }
 }
 
 /// A bound and running listener; it stops with [`crate::shutdown::Phase::Ingress`].
 pub struct Ingress {
-    /// The address it really listens on (the port may have been 0).
-    pub address: SocketAddr,
+    /// Where it really listens (a port may have been 0), as [`Config::endpoints`]; never empty.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Ingress {
-    /// Binds the address and starts serving.
+    /// Binds the addresses and starts serving.
     ///
     /// # Errors
-    /// [`BindError`].
-    pub async fn start(config: Config, parts: Parts, shutdown: &Shutdown) -> Result<Ingress, BindError> {
-        let bind_error = |source| BindError { address: config.listen, source };
-        let socket = TcpListener::bind(config.listen).await.map_err(bind_error)?;
-        let address = socket.local_addr().map_err(bind_error)?;
+    /// [`StartError`].
+    pub async fn start(config: Config, parts: Parts, shutdown: &Shutdown) -> Result<Ingress, StartError> {
+        let bound = Sockets::bind(&config.endpoints(), config.socket_mode).await;
+        let (sockets, endpoints) = bound.map_err(|(address, source)| {
+            let is_plain = config.plain_listen.contains(&address);
+            let key = if is_plain { "ingress.plain_listen" } else { "ingress.listen" };
+            StartError::Bind { key, address, source }
+        })?;
+        let tls = Tls::start(&config.tls, shutdown)?;
         let meter = Arc::new(ListenerMeter::started());
         let handler = Handler::new(&config, parts, Arc::clone(&meter), shutdown);
-        let listener = Arc::new(Listener::new(&config, handler, meter, shutdown));
-        drop(shutdown.spawn(Phase::Ingress, listener.run(socket)));
-        info!(%address, "the ingress listens");
-        Ok(Ingress { address })
+        let listener = Arc::new(Listener::new(&config, handler, tls, meter, shutdown));
+        drop(shutdown.spawn(Phase::Ingress, listener.run(sockets)));
+        for endpoint in &endpoints {
+            info!(url = %endpoint, "the ingress listens");
+        }
+        Ok(Ingress { endpoints })
+    }
+
+    /// The first address with a port; none where it listens at Unix sockets only.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.endpoints.iter().find_map(|endpoint| endpoint.address.tcp())
     }
 }

@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, Method};
 use secrets::LiveSecrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// When a request arrived, and an identity of its own for events that carry none.
@@ -35,24 +35,21 @@ pub struct Arrival {
 /// Who is at the other end, as far as the connection tells, and the proxies that the configuration trusts.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// The client's address; behind a trusted proxy the one that it forwarded for.
-    pub address: IpAddr,
+    /// The client's address; behind a trusted proxy the one that it forwarded for. `None` where that is not clear: such
+    /// a client is in no network, not even in one of all addresses.
+    pub address: Option<IpAddr>,
     /// `http` or `https`, as the client used it.
     pub scheme: &'a str,
     /// Host and port of the URL as the client wrote it; empty where nobody says.
     pub authority: &'a str,
-    /// The names in the client certificate that TLS has verified: its DNS and URI names and its common name.
+    /// The names in the client certificate that TLS has verified: its DNS and URI names, or else its common name.
     pub certificate_names: &'a [String],
 }
 
 impl Peer<'static> {
     /// Nobody in particular: for what was sent long ago.
-    pub const NONE: Peer<'static> = Peer {
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        scheme: "https",
-        authority: "",
-        certificate_names: &[],
-    };
+    pub const NONE: Peer<'static> =
+        Peer { address: None, scheme: "https", authority: "", certificate_names: &[] };
 }
 
 /// What a dialect sees of a request before its body is read.

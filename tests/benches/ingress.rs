@@ -128,7 +128,11 @@ async fn start_hookbus(name: &'static str, folder: &Path, sinks: &str) -> Conten
     let config = Config::load(Some(&file), &[]).unwrap().config;
     let log_level = logging::install(&logging::Config::default()).unwrap();
     let app = App::start(config, log_level).await.unwrap();
-    let contender = Contender { name, ingress: app.ingress_address(), admin: Some(app.admin_address()) };
+    let contender = Contender {
+        name,
+        ingress: app.ingress().address().expect("it listens on a port"),
+        admin: Some(app.admin_address()),
+    };
     tokio::spawn(app.run(std::future::pending()));
     contender
 }

@@ -80,7 +80,7 @@ fn a_variable_of_the_built_in_default_is_named_when_it_is_wrong() {
     let errors = built_in(&[("HOOKBUS__INGRESS__LISTEN", "nowhere")]).err().unwrap();
     assert_eq!(
         errors.to_string(),
-        "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\" \
+        "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path \
          (from environment variable HOOKBUS__INGRESS__LISTEN)"
     );
 }
@@ -158,6 +158,70 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
             "two listeners at one address",
             "[ingress]\nlisten = '0.0.0.0:8081'\n[sources.inbox]\npath_secret = { env = 'THE_SECRET' }\n",
             "ingress.listen: is the address of admin.listen; the two need their own".to_owned(),
+        ),
+        (
+            "one of several addresses that is the operators'",
+            "[ingress]\nlisten = ['127.0.0.1:8443', '127.0.0.1:8081']\n",
+            "ingress.listen: is the address of admin.listen; the two need their own".to_owned(),
+        ),
+        (
+            "an address twice",
+            "[ingress]\nlisten = ['0.0.0.0:8443', '[::1]:8443', '127.0.0.1:8443']\n",
+            "ingress.listen.2: is an address of ingress.listen or ingress.plain_listen already".to_owned(),
+        ),
+        (
+            "a Unix socket twice",
+            "[ingress]\nlisten = ['127.0.0.1:8443', 'unix:/run/x']\nplain_listen = ['unix:/run/x']\n\
+             [ingress.tls]\ncert = 'tls.crt'\nkey = 'tls.key'\n",
+            "ingress.plain_listen.0: is an address of ingress.listen or ingress.plain_listen already".to_owned(),
+        ),
+        (
+            "a certificate without its key",
+            "[ingress.tls]\ncert = 'tls.crt'\n",
+            "ingress.tls.key: is required beside ingress.tls.cert".to_owned(),
+        ),
+        (
+            "a key without its certificate",
+            "[ingress.tls]\nkey = 'tls.key'\n",
+            "ingress.tls.key: has a meaning only with ingress.tls.cert".to_owned(),
+        ),
+        (
+            "clients' certificates of no authority",
+            "[ingress.tls]\ncert = 'tls.crt'\nkey = 'tls.key'\nclient_certificates = 'required'\n",
+            "ingress.tls.client_certificates: needs ingress.tls.client_ca".to_owned(),
+        ),
+        (
+            "a version that nobody should speak",
+            "[ingress.tls]\ncert = 'tls.crt'\nkey = 'tls.key'\nmin_version = '1.1'\n",
+            "ingress.tls.min_version: expected \"1.2\" or \"1.3\"".to_owned(),
+        ),
+        (
+            "TLS nowhere",
+            "[ingress]\nlisten = 'unix:/run/x.sock'\n[ingress.tls]\ncert = 'tls.crt'\nkey = 'tls.key'\n",
+            "ingress.listen: names no address that could speak TLS; a Unix socket does not".to_owned(),
+        ),
+        (
+            "plain HTTP beside nothing",
+            "[ingress]\nplain_listen = ['127.0.0.1:8082']\n",
+            "ingress.plain_listen: is for plain HTTP beside TLS; without ingress.tls.cert, ingress.listen takes a list"
+                .to_owned(),
+        ),
+        (
+            "a place in a list that is none",
+            "[ingress]\nlisten = ['127.0.0.1:8080', 'unix:here']\n",
+            "ingress.listen.1: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path"
+                .to_owned(),
+        ),
+        (
+            "a port without its address",
+            "[ingress]\nlisten = '8080'\n",
+            "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path"
+                .to_owned(),
+        ),
+        (
+            "a mode that is none",
+            "[ingress]\nsocket_mode = '660'\n",
+            "ingress.socket_mode: expected three octal digits after a zero, in quotes, such as \"0660\"".to_owned(),
         ),
         (
             "a journal of less than four segments",
@@ -342,6 +406,32 @@ fn what_is_probably_not_meant_is_warned_of() {
             vec![
                 "sources.inbox: takes posts from anybody who reaches ingress.listen; \
                  set path_secret or the dialect's own credential",
+            ],
+        ),
+        (
+            "anybody on the network may post beside TLS",
+            format!(
+                "[ingress]\nplain_listen = ['127.0.0.1:1', '0.0.0.0:2']\n[ingress.tls]\ncert = 'c'\nkey = 'k'\nclient_ca = 'a'\n\
+                 client_certificates = 'required'\n{ENDS}"
+            ),
+            vec![
+                "sources.inbox: takes posts from anybody who reaches ingress.listen; \
+                 set path_secret or the dialect's own credential",
+            ],
+        ),
+        (
+            "whoever posts has shown a certificate",
+            format!(
+                "[ingress]\nlisten = '0.0.0.0:1'\nplain_listen = ['127.0.0.1:2']\n[ingress.tls]\ncert = 'c'\nkey = 'k'\n\
+                 client_ca = 'a'\nclient_certificates = 'required'\n{ENDS}"
+            ),
+            vec![],
+        ),
+        (
+            "every proxy of the world is trusted",
+            format!("[ingress]\ntrusted_proxies = ['10.0.0.0/8', '::/0']\n{ENDS}"),
+            vec![
+                "ingress.trusted_proxies.1: trusts everybody: whoever sends may choose the address they seem to have",
             ],
         ),
         (

@@ -37,7 +37,7 @@ async fn after_a_failed_sync_nothing_is_promised_what_was_promised_goes_out_and_
     std::fs::write(&file, text).unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let app = start(file.clone(), &fails).await;
-    let (ingress, admin) = (app.ingress_address(), app.admin_address());
+    let (ingress, admin) = (app.ingress().address().unwrap(), app.admin_address());
     let http = client();
     let post = async |number: u64| {
         let request = http.post(format!("http://{ingress}/hooks/inbox")).body(format!("{{\"n\":{number}}}"));
@@ -67,7 +67,7 @@ async fn after_a_failed_sync_nothing_is_promised_what_was_promised_goes_out_and_
     assert_eq!(delivered, [0, 1, 2, 3, 4], "what was durable goes out, and nothing else");
 
     let again = start(file, &fails).await;
-    let address = again.ingress_address();
+    let address = again.ingress().address().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(again.run(async { drop(stopped.await) }));
     let posted = http.post(format!("http://{address}/hooks/inbox")).body("{\"n\":5}").send().await.unwrap();

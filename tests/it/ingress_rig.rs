@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hookbus::config::{OneOrMany, Secret};
 use hookbus::dead_letter::{self, DeadLetters};
 use hookbus::envelope::{Data, Envelope, SourceName};
-use hookbus::ingress::{self, Ingress, Parts};
+use hookbus::ingress::{self, Endpoint, Ingress, Parts};
 use hookbus::journal::{self, CursorSpec, Journal, RealDisk};
 use hookbus::router::Router;
 use hookbus::shutdown::{Phase, Shutdown};
@@ -15,7 +15,7 @@ use http::Method;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The longest any test waits for what must happen.
@@ -80,6 +80,46 @@ fn event(line: Bytes) -> Envelope {
     }
 }
 
+/// A dialect that takes anything; the event's id is the sender as the source sees it: address, scheme, authority, names.
+pub struct Who;
+
+impl Source for Who {
+    fn methods(&self) -> &'static [Method] {
+        &[Method::POST]
+    }
+    fn has_credential(&self) -> bool {
+        false
+    }
+    fn authenticate(&self, _: &Head<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
+    fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
+        let peer = request.head.peer;
+        let names = peer.certificate_names.join("+");
+        let address = peer.address.map_or_else(|| "nobody".to_owned(), |address| address.to_string());
+        let id = format!("{address} {} {} {names}", peer.scheme, peer.authority);
+        Ok(vec![Envelope { id: id.trim_end().to_owned(), ..event(request.body.clone()) }])
+    }
+    fn answer(&self) -> Answer {
+        Answer::Identities
+    }
+    fn on_unreadable(&self) -> OnUnreadable {
+        OnUnreadable::Reject
+    }
+}
+
+/// The source `who`, which answers with what it sees of its sender.
+pub fn who() -> ConfiguredSource {
+    let name = SourceName::new("who").unwrap();
+    ConfiguredSource::new(name, source::Config::default(), "who", Arc::new(Who))
+}
+
+/// What the source `who` has answered.
+pub fn seen(body: &str) -> String {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body}"));
+    body["id"].as_str().unwrap().to_owned()
+}
+
 /// A source with a dialect and common keys.
 pub fn source(name: &str, dialect: Lines, config: source::Config) -> ConfiguredSource {
     let name = SourceName::new(name).unwrap();
@@ -93,7 +133,9 @@ pub fn with_path_secret(secret: &str) -> source::Config {
 
 /// A running ingress and everything below it.
 pub struct Rig {
+    /// The first address with a port.
     pub address: SocketAddr,
+    pub endpoints: Vec<Endpoint>,
     pub journal: Journal,
     pub dead_letters: DeadLetters,
     pub shutdown: Shutdown,
@@ -109,7 +151,7 @@ impl Rig {
         )
         .await
     }
-    /// On any free port, whatever `config` says.
+    /// On any free port, where `config` says nothing else.
     pub async fn with(config: ingress::Config, sources: Vec<ConfiguredSource>) -> Rig {
         Rig::over(config, sources, journal::Config::default(), Router::default()).await
     }
@@ -132,9 +174,14 @@ impl Rig {
             dead_letters: dead_letters.clone(),
             router,
         };
-        let config = ingress::Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
-        let address = Ingress::start(config, parts, &shutdown).await.unwrap().address;
-        Rig { address, journal, dead_letters, shutdown, _directory: directory }
+        // Any free port, except where a test says where to listen.
+        let listen = match config.listen == ingress::Config::default().listen {
+            true => OneOrMany::one(SocketAddr::from(([127, 0, 0, 1], 0)).into()),
+            false => config.listen,
+        };
+        let ingress = Ingress::start(ingress::Config { listen, ..config }, parts, &shutdown).await.unwrap();
+        let address = ingress.address().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        Rig { address, endpoints: ingress.endpoints, journal, dead_letters, shutdown, _directory: directory }
     }
     /// A connection to it.
     pub async fn connect(&self) -> Client {
@@ -172,14 +219,14 @@ pub fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     [request.as_bytes(), body].concat()
 }
 
-/// A raw connection.
-pub struct Client {
-    pub tcp: TcpStream,
+/// A raw connection: TCP, or whatever stands on it.
+pub struct Client<S = TcpStream> {
+    pub tcp: S,
     received: Vec<u8>,
 }
 
-impl Client {
-    pub fn over(tcp: TcpStream) -> Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(tcp: S) -> Client<S> {
         Client { tcp, received: Vec::new() }
     }
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -4,6 +4,8 @@
 use super::{Config, Parts};
 use crate::config::{ByteSize, ConfigError, Period, Section, nearest};
 use crate::envelope::SinkName;
+use crate::ingress::tls::ClientCertificates;
+use crate::ingress::{self, Address};
 use crate::journal;
 use crate::router::Route;
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
     }
     one_writer_a_file(parts, &mut findings);
     addresses(parts, &mut findings);
+    ingress_tls(parts, &mut findings);
     limits(parts, &mut findings);
     findings.found
 }
@@ -39,10 +42,15 @@ pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[Strin
             "is a secret written out; { env = \"NAME\" } or { file = \"/path\" } keeps it out of this file";
         findings.add_if(true, key, problem);
     }
-    let is_reachable = !config.ingress.listen.ip().is_loopback();
+    let is_reachable = takes_anybody(&config.ingress);
     for (name, source) in &config.sources {
         let problem = "takes posts from anybody who reaches ingress.listen; set path_secret or the dialect's own credential";
         findings.add_if(is_reachable && source.is_unauthenticated(), &format!("sources.{name}"), problem);
+    }
+    for (place, network) in config.ingress.trusted_proxies.iter().enumerate() {
+        let problem = "trusts everybody: whoever sends may choose the address they seem to have";
+        let key = format!("ingress.trusted_proxies.{place}");
+        findings.add_if(network.to_string().ends_with("/0"), &key, problem);
     }
     for name in config.sources.keys() {
         let is_taken =
@@ -135,7 +143,8 @@ fn addresses(parts: &Parts, findings: &mut Findings<'_>) {
         "admin.token",
         "is required because admin.listen is not on loopback",
     );
-    let collides = parts.ingress.as_ref().is_some_and(|ingress| overlap(ingress.listen, admin.listen));
+    let endpoints = parts.ingress.iter().flat_map(ingress::Config::endpoints);
+    let collides = endpoints.filter_map(|at| at.address.tcp()).any(|at| overlap(at, admin.listen));
     findings.add_if_between(
         collides,
         ("admin.listen", "is the address of ingress.listen; the two need their own"),
@@ -143,9 +152,67 @@ fn addresses(parts: &Parts, findings: &mut Findings<'_>) {
     );
 }
 
+/// Names every address of the ingress that another one before it leaves no room for.
+fn own_addresses(ingress: &ingress::Config, findings: &mut Findings<'_>) {
+    let listen = ingress.listen.iter().count();
+    let endpoints = ingress.endpoints();
+    for (place, endpoint) in endpoints.iter().enumerate() {
+        let key = match place.checked_sub(listen) {
+            None => format!("ingress.listen.{place}"),
+            Some(place) => format!("ingress.plain_listen.{place}"),
+        };
+        let is_taken = endpoints[..place].iter().any(|other| excludes(&other.address, &endpoint.address));
+        findings.add_if(is_taken, &key, "is an address of ingress.listen or ingress.plain_listen already");
+    }
+}
+
+/// Can the two never be listened at together? Whether IPv6 leaves room for IPv4 is the system's to say.
+fn excludes(one: &Address, other: &Address) -> bool {
+    match (one.tcp(), other.tcp()) {
+        (Some(one), Some(other)) => one.is_ipv4() == other.is_ipv4() && overlap(one, other),
+        _ => one == other,
+    }
+}
+
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_host
+}
+
+/// May somebody from elsewhere post without a certificate?
+fn takes_anybody(ingress: &ingress::Config) -> bool {
+    let asks_for_certificate =
+        ingress.tls.client_ca.is_some() && ingress.tls.client_certificates == ClientCertificates::Required;
+    ingress.endpoints().iter().any(|endpoint| {
+        let is_open = !(endpoint.speaks_tls && asks_for_certificate);
+        is_open && endpoint.address.tcp().is_some_and(|address| !address.ip().is_loopback())
+    })
+}
+
+fn ingress_tls(parts: &Parts, findings: &mut Findings<'_>) {
+    let Some(ingress) = &parts.ingress else { return };
+    own_addresses(ingress, findings);
+    let tls = &ingress.tls;
+    let root = findings.root;
+    if !tls.is_on() {
+        let useless = "has a meaning only with ingress.tls.cert";
+        for key in ["key", "client_ca", "client_certificates", "min_version"] {
+            let key = format!("ingress.tls.{key}");
+            findings.add_if(root.says(&key), &key, useless);
+        }
+        let problem = "is for plain HTTP beside TLS; without ingress.tls.cert, ingress.listen takes a list";
+        findings.add_if(!ingress.plain_listen.is_empty(), "ingress.plain_listen", problem);
+        return;
+    }
+    findings.add_if(tls.key.is_none(), "ingress.tls.key", "is required beside ingress.tls.cert");
+    let asks_nobody = tls.client_ca.is_none() && root.says("ingress.tls.client_certificates");
+    findings.add_if(asks_nobody, "ingress.tls.client_certificates", "needs ingress.tls.client_ca");
+    let has_tcp = ingress.listen.iter().any(|address| address.tcp().is_some());
+    findings.add_if(
+        !has_tcp,
+        "ingress.listen",
+        "names no address that could speak TLS; a Unix socket does not",
+    );
 }
 
 fn limits(parts: &Parts, findings: &mut Findings<'_>) {

@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod ingress;
 pub mod journal;
 pub mod process;
+pub mod tls;
 
 /// Says what every metric means; once, when the recorder is installed.
 pub fn describe() {
@@ -14,4 +15,5 @@ pub fn describe() {
     ingress::describe();
     journal::describe();
     process::describe();
+    tls::describe();
 }
