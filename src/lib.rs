@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod telemetry;
 
 pub mod source;
+pub mod provider;
 pub mod ingress;
 pub mod journal;
 pub mod router;

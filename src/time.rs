@@ -53,6 +53,12 @@ impl UnixMs {
         text.parse::<jiff::Timestamp>().ok().map(|timestamp| UnixMs(timestamp.as_millisecond()))
     }
 
+    /// Reads the form of mail and HTTP headers: `Thu, 15 Jan 2026 12:40:40 +0000`.
+    #[must_use]
+    pub fn parse_rfc2822(text: &str) -> Option<UnixMs> {
+        jiff::fmt::rfc2822::parse(text).ok().map(|zoned| UnixMs(zoned.timestamp().as_millisecond()))
+    }
+
     /// Reads what senders write where a time belongs: RFC 3339, or a number whose magnitude tells its unit, since
     /// field names do not (below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds).
     /// A time before 2000 or after 2099 is none: such values are counters, placeholders or mistakes.
@@ -157,6 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_mail_headers_is_read_too() {
+        for (text, ms) in [
+            ("Thu, 15 Jan 2026 12:40:40 +0000", Some(1_768_480_840_000)),
+            ("Thu, 15 Jan 2026 09:40:40 -0300", Some(1_768_480_840_000)),
+            ("2026-01-15T12:40:40Z", None),
+            ("", None),
+        ] {
+            assert_eq!(UnixMs::parse_rfc2822(text), ms.map(UnixMs), "{text}");
+        }
+    }
+
+    #[test]
     fn the_magnitude_of_a_number_tells_its_unit() {
         let moment = Some(UnixMs(1_768_480_840_000));
         for (sentence, text, read) in [
@@ -187,7 +205,7 @@ mod tests {
         #[test]
         fn no_text_makes_reading_panic(text in ".{0,40}", number: i64, fraction: f64) {
             for text in [text, number.to_string(), fraction.to_string()] {
-                let _ = UnixMs::from_sender(&text);
+                let _ = (UnixMs::from_sender(&text), UnixMs::parse_rfc2822(&text));
             }
         }
 

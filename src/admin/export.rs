@@ -2,9 +2,9 @@
 //! explicit exception; it needs the token wherever one is configured).
 //! Holds: memory for one page of summaries and one payload, however many letters there are; each line is one JSON value.
 
-use super::Desk;
 use super::letters::{Asked, Listing};
 use super::problem::Problem;
+use super::{Desk, EXPORTS_MAX};
 use crate::dead_letter::{Filter, LetterId, Payload, StoreError, Summary};
 use crate::envelope::Envelope;
 use axum::body::Body;
@@ -38,7 +38,8 @@ pub(super) async fn export(
     State(desk): State<Arc<Desk>>,
     Asked(listing): Asked<Listing>,
 ) -> Result<Response, Problem> {
-    let place = Arc::clone(&desk.exports).try_acquire_owned().map_err(|_| Problem::busy())?;
+    let place = Arc::clone(&desk.exports).try_acquire_owned();
+    let place = place.map_err(|_| Problem::busy("exports", EXPORTS_MAX))?;
     let (filter, after, limit) = listing.split();
     if limit.is_some() {
         return Err(Problem::bad_request("an export has no limit; it streams every matching letter"));

@@ -1,11 +1,13 @@
 //! The operators' listener: health, metrics, and the operations that the command line calls too.
-//! Holds: R8 (no secret in any answer; no payload in any answer but the export of dead letters, which exists for that),
+//! Holds: R8 (no secret in any answer; no payload in any answer but the export of dead letters, which exists for that,
+//! and captures where the operator asks for bodies),
 //! and a bound on everything a client can make it do: connections, head, body, time and exports at once.
 //! Absent on purpose: state; every answer is read from the parts at the moment of the question.
 //!
-//! Endpoints: `/livez`, `/readyz` (open to all); `/metrics`, `/api/v1/status`, `/api/v1/sources`,
+//! Endpoints: `/livez`, `/readyz` (open to all); `/metrics`, `/api/v1/status`, `/api/v1/sources[/{source}/capture]`,
 //! `/api/v1/sinks[/{sink}/pause|resume]`, `/api/v1/dead-letters[/{id}|/replay|/discard|/export]`, `/api/v1/log-level`.
 
+mod capture;
 mod export;
 mod guard;
 mod letters;
@@ -29,6 +31,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +45,8 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 128 * 1024;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most exports at once; each holds a connection for as long as its reader takes.
 pub const EXPORTS_MAX: usize = 4;
+/// The most captures at once; each holds a connection for as long as somebody watches.
+pub const CAPTURES_MAX: usize = 4;
 
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +102,13 @@ impl Lanes for Dispatcher {
     }
 }
 
+/// Shows the next requests of a source.
+pub trait Watch: Send + Sync {
+    /// `count` lines of JSON without secrets, one a request, with the bodies' values only where asked for; in between
+    /// lines that say nothing or what was missed. `None` where there is no such source.
+    fn watch(&self, source: &str, with_bodies: bool, count: u64) -> Option<BoxStream<'static, Bytes>>;
+}
+
 /// A configured source as `status` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceSummary {
@@ -123,6 +135,8 @@ pub struct Parts {
     pub sources: Vec<SourceSummary>,
     /// For the replay of quarantined bodies.
     pub readmit: Arc<dyn Readmit>,
+    /// For captures.
+    pub watch: Arc<dyn Watch>,
     /// False before the ingress listens and from the first moment of a shutdown.
     pub accepting: Arc<AtomicBool>,
     /// For `/metrics`.
@@ -156,6 +170,7 @@ struct Desk {
     token: Option<Secret>,
     started: Instant,
     exports: Arc<Semaphore>,
+    captures: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -172,6 +187,7 @@ impl Admin {
             token: config.token,
             started: Instant::now(),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            captures: Arc::new(Semaphore::new(CAPTURES_MAX)),
         });
         let serving = listener::serve(listener, routes(desk), shutdown.clone());
         shutdown.spawn(Phase::Admin, serving);
@@ -184,6 +200,7 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/sources", get(operations::sources))
+        .route("/api/v1/sources/{source}/capture", get(capture::capture))
         .route("/api/v1/sinks", get(operations::sinks))
         .route("/api/v1/sinks/{sink}/pause", post(operations::pause))
         .route("/api/v1/sinks/{sink}/resume", post(operations::resume))

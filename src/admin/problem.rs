@@ -64,9 +64,9 @@ impl Problem {
         let detail = format!("it took longer than {} seconds", super::REQUEST_TIMEOUT.as_secs());
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "the operation was given up", detail)
     }
-    pub(super) fn busy() -> Self {
-        let detail = format!("at most {} exports run at once; try again later", super::EXPORTS_MAX);
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many exports", detail)
+    pub(super) fn busy(what: &'static str, most: usize) -> Self {
+        let detail = format!("at most {most} {what} run at once; try again later");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many of these at once", detail)
     }
     pub(super) fn not_ready(detail: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "no events are taken now", detail)

@@ -8,6 +8,7 @@ use crate::journal::{CursorSpec, Lag, RealDisk};
 use crate::sink::{Failure, Reason};
 use crate::telemetry::{logging, prometheus};
 use crate::time::UnixMs;
+use futures_util::stream::{self, StreamExt};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Mutex;
@@ -50,6 +51,17 @@ impl Lanes for OneLane {
     }
     fn resume(&self, sink: &str) -> Result<(), NoSuchSink> {
         self.ask("resume", sink)
+    }
+}
+
+/// Shows one request of the source `inbox`, then goes on without an end.
+struct OneRequest;
+
+impl Watch for OneRequest {
+    fn watch(&self, source: &str, with_bodies: bool, count: u64) -> Option<BoxStream<'static, Bytes>> {
+        let line = Bytes::from(format!("{{\"bodies\":{with_bodies},\"count\":{count}}}\n"));
+        let lines = stream::iter([line]).chain(stream::pending());
+        (source == "inbox").then(|| if count == 1 { lines.take(1).boxed() } else { lines.boxed() })
     }
 }
 
@@ -109,6 +121,7 @@ impl Bench {
                 authenticated: true,
             }],
             readmit: Arc::new(Reader),
+            watch: Arc::new(OneRequest),
             accepting: Arc::new(AtomicBool::new(true)),
             metrics: prometheus::install(&shutdown),
             log_level: quiet_log(),
@@ -429,4 +442,28 @@ async fn a_taken_address_is_named_with_its_key() {
     let config = Config { listen, token: None };
     let error = Admin::start(config, bench.parts.clone(), &bench.shutdown).await.unwrap_err().to_string();
     assert!(error.contains(&listen.to_string()) && error.contains("admin.listen"), "{error}");
+}
+
+#[tokio::test]
+async fn a_capture_streams_and_only_so_many_run_at_once() {
+    let bench = Bench::with_token(Some("correct")).await;
+    let ask = |path: &str| bench.request("GET", path).bearer_auth("correct");
+    let (status, _) = bench.get("/api/v1/sources/inbox/capture").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, line) = answer(ask("/api/v1/sources/inbox/capture?count=1&bodies=true")).await;
+    assert_eq!((status, line), (StatusCode::OK, json!({"bodies": true, "count": 1})));
+    assert_eq!(answer(ask("/api/v1/sources/nobody/capture")).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(answer(ask("/api/v1/sources/inbox/capture?count=x")).await.0, StatusCode::BAD_REQUEST);
+    let mut watching = Vec::new();
+    for _ in 0..CAPTURES_MAX {
+        let mut capture = ask("/api/v1/sources/inbox/capture").send().await.unwrap();
+        let line = capture.chunk().await.unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&line).unwrap()["bodies"], false);
+        watching.push(capture);
+    }
+    let (status, problem) = answer(ask("/api/v1/sources/inbox/capture")).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"urn:hookbus:problem:busy".into())
+    );
 }

@@ -7,7 +7,7 @@ mod operations;
 use crate::admin::{Admin, SourceSummary};
 use crate::dead_letter::{DeadLetters, StoreError};
 use crate::dispatch::{self, Dispatcher, LaneParts};
-use crate::ingress::{self, Ingress};
+use crate::ingress::{self, Captures, Ingress};
 use crate::journal::{CursorSpec, Disk, Health, Journal, OpenError, RealDisk};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
@@ -15,9 +15,9 @@ use crate::sink::{self, ConfiguredSink, OnBacklogFull};
 use crate::source::Sources;
 use crate::telemetry::logging::LogLevel;
 use crate::telemetry::prometheus;
-use crate::{admin, journal};
+use crate::{admin, journal, provider};
 use config::Config;
-use operations::Readmission;
+use operations::{OwnEvents, Readmission};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +51,9 @@ pub enum StartError {
     /// A sink could not be made.
     #[error(transparent)]
     Sink(#[from] sink::BuildError),
+    /// A provider cannot be asked for the state of its instance.
+    #[error(transparent)]
+    Provider(#[from] provider::SetupError),
     /// The public addresses are not to be had, or the certificate cannot be used.
     #[error(transparent)]
     Ingress(#[from] ingress::StartError),
@@ -128,23 +131,28 @@ impl App {
             router: Arc::new(router.clone()),
         };
         let dispatcher = Dispatcher::start(lanes, &shared, shutdown);
+        let captures = Captures::of(&config.sources, shutdown);
         let admin_parts = admin::Parts {
             journal: journal.clone(),
             lanes: Arc::new(dispatcher.clone()),
             dead_letters: dead_letters.clone(),
             sources: summaries(&config.sources),
             readmit: Arc::new(Readmission { sources: config.sources.clone(), journal: journal.clone() }),
+            watch: Arc::new(captures.clone()),
             accepting: Arc::clone(&accepting),
             metrics,
             log_level,
             encode: sink::structured,
         };
         let admin = Admin::start(config.admin, admin_parts, shutdown).await?;
+        let own_events: Arc<dyn provider::Keep> = Arc::new(OwnEvents(journal.clone()));
+        provider::start(&config.sources, &own_events, shutdown)?;
         let ingress_parts = ingress::Parts {
             sources: config.sources,
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
             router,
+            captures,
         };
         let ingress = Ingress::start(config.ingress, ingress_parts, shutdown).await?;
         accepting.store(true, Ordering::Release);

@@ -2,12 +2,14 @@
 //! Holds: exit codes 0 done, 1 failed, 2 bad usage, 3 differs or not healthy, and for `run` 75 and 78; errors go to standard error, once.
 //! Live commands go through the admin listener and never touch the data directory, which one process owns.
 
+mod capture;
 mod check;
 mod client;
 mod dead_letters;
 mod files;
 mod human;
 mod pinned;
+mod register;
 mod run;
 mod selection;
 mod send;
@@ -39,6 +41,10 @@ enum Command {
     Check(check::Arguments),
     /// Post a sample or a file to a source of the running daemon
     Send(send::Arguments),
+    /// Show the next requests of a source, secrets hidden, and what became of them
+    Capture(capture::Arguments),
+    /// Set and verify the webhook URLs of a source at its provider
+    Register(register::Arguments),
     /// Show health, journal, lanes, dead letters and sources of the running daemon
     Status(status::Arguments),
     /// Look at, replay, discard or export what could not be delivered or read
@@ -137,6 +143,8 @@ fn carry_out(arguments: Arguments) -> Result<Ending, CliError> {
         Command::Run => run::run(config),
         Command::Check(arguments) => check::check(config, &arguments),
         Command::Send(arguments) => blocking(send::send(config, &arguments)),
+        Command::Capture(arguments) => blocking(capture::capture(config, &arguments)),
+        Command::Register(arguments) => blocking(register::register(config, &arguments)),
         Command::Status(arguments) => blocking(status::status(config, &arguments)),
         Command::DeadLetters(command) => blocking(dead_letters::dead_letters(config, &command)),
     }

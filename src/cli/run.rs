@@ -85,6 +85,7 @@ fn ending_of(error: &StartError) -> Ending {
         StartError::Journal(_)
         | StartError::DeadLetters(_)
         | StartError::Sink(_)
+        | StartError::Provider(_)
         | StartError::Ingress(_)
         | StartError::Admin(_) => Ending::Failed,
     }

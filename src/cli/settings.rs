@@ -5,9 +5,15 @@ use crate::app::config::{Config, Loaded, process_environment};
 use crate::config::{Layers, OneOrMany, Secret};
 use crate::envelope::SourceName;
 use crate::ingress::{self, Address, Endpoint};
+use crate::source::ConfiguredSource;
+use crate::source::Source;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 /// How a live command finds the admin listener.
 #[derive(clap::Args, Debug, Default)]
@@ -102,8 +108,10 @@ pub(super) struct Way {
     pub(super) tls: ingress::tls::Config,
     /// The source.
     pub(super) source: String,
-    /// Its dialect.
+    /// The name of its dialect.
     pub(super) dialect: &'static str,
+    /// The dialect itself, which proves who sends.
+    pub(super) source_dialect: Arc<dyn Source>,
     /// The last path segment, where the source has one.
     pub(super) path_secret: Option<Secret>,
     /// Headers that prove who sends.
@@ -118,34 +126,75 @@ pub(super) struct Way {
 struct DialectKeys {
     token: Option<OneOrMany<Secret>>,
     instance: Option<String>,
+    auth: AuthKeys,
+}
+
+/// What `[sources.N.generic.auth]` asks of a request, as far as a request can be given it.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct AuthKeys {
+    user: Option<Secret>,
+    password: Option<OneOrMany<Secret>>,
+    bearer: Option<OneOrMany<Secret>>,
+    token: Option<OneOrMany<Secret>>,
+    token_header: Option<String>,
+}
+
+impl DialectKeys {
+    /// The headers with the first live secret of each kind.
+    fn headers(&self, dialect: &dyn crate::source::Source) -> Vec<(String, Secret)> {
+        let first =
+            |secrets: &Option<OneOrMany<Secret>>| secrets.as_ref().and_then(|all| all.iter().next().cloned());
+        let token_header = dialect.credential_headers().first().map(HeaderName::to_string);
+        let own = token_header.zip(first(&self.token)).map(|(name, token)| {
+            let is_bearer = name == AUTHORIZATION.as_str();
+            let value =
+                if is_bearer { Secret::literal(&format!("Bearer {}", token.expose())) } else { token };
+            (name, value)
+        });
+        let AuthKeys { user, password, bearer, token, token_header } = &self.auth;
+        let authorization = match (user, first(password), first(bearer)) {
+            (Some(user), Some(password), _) => {
+                let pair = STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
+                Some(format!("Basic {pair}"))
+            }
+            (_, _, bearer) => bearer.map(|token| format!("Bearer {}", token.expose())),
+        };
+        let authorization = authorization.map(|text| (AUTHORIZATION.to_string(), Secret::literal(&text)));
+        own.into_iter().chain(authorization).chain(token_header.clone().zip(first(token))).collect()
+    }
+}
+
+/// The source of that name.
+pub(super) fn source_named<'a>(config: &'a Config, source: &str) -> Result<&'a ConfiguredSource, CliError> {
+    config.sources.values().find(|configured| configured.name.as_str() == source).ok_or_else(|| {
+        let known: Vec<&str> = config.sources.keys().map(SourceName::as_str).collect();
+        let (source, known) = (super::human::harmless(source), known.join(", "));
+        CliError::Usage(format!("there is no source {source}; configured: {known}"))
+    })
 }
 
 /// The way to the source of that name, as configured.
 pub(super) fn way_to(file: Option<&Path>, source: &str) -> Result<Way, CliError> {
     let Loaded { config, file, .. } = load(file)?;
-    let Some(configured) = config.sources.values().find(|configured| configured.name.as_str() == source)
-    else {
-        let known: Vec<&str> = config.sources.keys().map(SourceName::as_str).collect();
-        let (source, known) = (super::human::harmless(source), known.join(", "));
-        return Err(CliError::Usage(format!("there is no source {source}; configured: {known}")));
-    };
+    let configured = source_named(&config, source)?;
     // A dialect keeps only digests of its secrets, so its section is read once more.
     let layers = Layers::load(None, file.as_deref(), &process_environment())?;
     let keys: DialectKeys =
         layers.root().child("sources").child(source).child(configured.type_name).extract()?;
-    let token = keys.token.and_then(|tokens| tokens.iter().next().cloned());
-    let header = configured.dialect.credential_headers().first().map(HeaderName::to_string);
+    let headers = keys.headers(&*configured.dialect);
     Ok(Way {
         base: nearest_of(&config.ingress),
-        tls: config.ingress.tls,
+        tls: config.ingress.tls.clone(),
         source: source.to_owned(),
         dialect: configured.type_name,
+        source_dialect: Arc::clone(&configured.dialect),
         path_secret: configured
             .config
             .path_secret
             .as_ref()
             .and_then(|secrets| secrets.iter().next().cloned()),
-        headers: header.zip(token).into_iter().collect(),
+        headers,
         instance: keys.instance,
     })
 }

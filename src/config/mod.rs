@@ -4,6 +4,7 @@
 
 mod error;
 mod extract;
+mod http_url;
 mod file;
 mod layers;
 mod network;
@@ -15,6 +16,7 @@ mod units;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use file::read_file;
+pub use http_url::{HttpUrl, InvalidHttpUrl};
 pub use layers::Layers;
 pub use network::{InvalidNetwork, Network};
 pub use secret::{Secret, SecretOrigin};

@@ -67,8 +67,14 @@ pub fn clean(text: &str) -> String {
 }
 
 fn is_clean(text: &str) -> bool {
-    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    text.len() <= ATTRIBUTE_BYTES_MAX && (plain || !text.chars().any(is_forbidden))
+    text.len() <= ATTRIBUTE_BYTES_MAX && !has_forbidden_character(text)
+}
+
+/// Has the text a character that CloudEvents 1.0 forbids in attributes (section 3.1)?
+#[must_use]
+pub fn has_forbidden_character(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    !is_plain && text.chars().any(is_forbidden)
 }
 
 fn is_forbidden(character: char) -> bool {
@@ -103,7 +109,7 @@ pub fn is_context_attribute(name: &str) -> bool {
 }
 
 /// The extensions that Hookbus and its dialects set, alphabetical.
-const EXTENSIONS: [&str; 24] = [
+const EXTENSIONS: [&str; 25] = [
     "callid",
     "chatkind",
     "chatlid",
@@ -117,6 +123,7 @@ const EXTENSIONS: [&str; 24] = [
     "notification",
     "participant",
     "partitionkey",
+    "polled",
     "provider",
     "receivedtime",
     "routeid",

@@ -10,7 +10,8 @@ mod names;
 mod stored;
 
 pub use attributes::{
-    ATTRIBUTE_BYTES_MAX, Attribute, clean, is_attribute_name, is_context_attribute, known_extension,
+    ATTRIBUTE_BYTES_MAX, Attribute, clean, has_forbidden_character, is_attribute_name, is_context_attribute,
+    known_extension,
 };
 pub use extensions::Extensions;
 pub use names::{InvalidName, SinkName, SourceName};

@@ -5,6 +5,7 @@
 
 use super::alarm::Alarm;
 use super::body::{self, BodyError, Bounds};
+use super::capture::{End, Note, Spot};
 use super::inflate;
 use super::kept::{Kept, What};
 use super::peer::{Caller, Proxies};
@@ -17,13 +18,13 @@ use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Journal};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
+use crate::source::percent::decoded_strictly;
 use crate::source::{Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Refused, Request, Unreadable};
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
 use http::{StatusCode, Version, request};
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -54,6 +55,8 @@ struct Gate {
     limiter: Option<Limiter>,
     bounds: Bounds,
     meter: SourceMeter,
+    /// Where operators may watch.
+    spot: Option<Arc<Spot>>,
 }
 
 /// What came of a request that was not refused.
@@ -70,9 +73,12 @@ struct Way<'a> {
 
 impl Handler {
     pub(super) fn new(config: &Config, parts: Parts, meter: Arc<ListenerMeter>, shutdown: &Shutdown) -> Self {
-        let gates = parts.sources.into_values();
+        let gates = parts.sources.into_values().map(|source| {
+            let spot = parts.captures.spot(&source.name);
+            (source.name.as_str().to_owned(), Gate::new(config, source, spot))
+        });
         Handler {
-            gates: gates.map(|source| (source.name.as_str().to_owned(), Gate::new(config, source))).collect(),
+            gates: gates.collect(),
             proxies: Proxies(config.trusted_proxies.clone()),
             journal: parts.journal,
             dead_letters: parts.dead_letters,
@@ -106,10 +112,18 @@ impl Handler {
         let (head, body) = request.into_parts();
         let Some(way) = self.way(head.uri.path()) else {
             self.meter.not_found();
+            self.note_of_lost(&head).publish(&End::Problem(&Problem::NotFound));
             return reply::refused(&Problem::NotFound);
         };
         let visit = way.gate.meter.request_began();
-        match self.take(caller, &way, &head, body).await {
+        let mut note = Note::begin(way.gate.spot.as_ref(), &head, way.path_secret_matched);
+        let taken = self.take(caller, &way, &head, body, &mut note).await;
+        note.publish(&match &taken {
+            Ok(Taken::Kept(kept)) => End::Kept(kept),
+            Ok(Taken::Handshake(_)) => End::Handshake,
+            Err(problem) => End::Problem(problem),
+        });
+        match taken {
             Ok(Taken::Kept(kept)) => {
                 visit.ended(Answer::Accepted);
                 reply::accepted(&kept, way.gate.source.dialect.answer())
@@ -135,10 +149,17 @@ impl Handler {
         let gate = self.gates.get(name)?;
         let path_secret_matched = match (&gate.source.config.path_secret, secret) {
             (None, None) => false,
-            (Some(_), Some(secret)) if gate.source.path_secret_matches(&percent_decoded(secret)?) => true,
+            (Some(_), Some(secret)) if gate.source.path_secret_matches(&decoded_strictly(secret)?) => true,
             (None, Some(_)) | (Some(_), None | Some(_)) => return None,
         };
         Some(Way { gate, path_secret_matched })
+    }
+
+    /// A note of a request whose path names a source but lacks its secret, or has one too many.
+    fn note_of_lost(&self, head: &request::Parts) -> Note {
+        let rest = head.uri.path().strip_prefix(HOOKS).unwrap_or_default();
+        let (name, goes_on) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+        Note::begin(self.gates.get(name).and_then(|gate| gate.spot.as_ref()), head, goes_on)
     }
 
     async fn take(
@@ -147,6 +168,7 @@ impl Handler {
         way: &Way<'_>,
         parts: &request::Parts,
         body: Incoming,
+        note: &mut Note,
     ) -> Result<Taken, Problem> {
         let gate = way.gate;
         let methods = gate.source.dialect.methods();
@@ -161,17 +183,20 @@ impl Handler {
             path_secret_matched: way.path_secret_matched,
             query: parts.uri.query(),
             headers: &parts.headers,
+            rate: gate.source.config.rate,
         };
+        note.address(head.peer.address);
         let dialect = &gate.source.dialect;
         // Before the rate and the body: strangers use up neither the source's allowance nor a place in work.
-        gate.admit(dialect.authenticate(&head))?;
+        gate.admit(dialect.authenticate(&head), note)?;
         if !dialect.signs() {
             gate.within_rate()?;
         }
         let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;
         let body = self.read_body(gate, parts, body).await?;
+        note.body(&body);
         let request = Request { head, body: &body, arrival: arrival() };
-        gate.admit(dialect.verify(&request))?;
+        gate.admit(dialect.verify(&request), note)?;
         if dialect.signs() {
             gate.within_rate()?;
         }
@@ -259,7 +284,7 @@ impl Handler {
 }
 
 impl Gate {
-    fn new(config: &Config, source: ConfiguredSource) -> Self {
+    fn new(config: &Config, source: ConfiguredSource, spot: Option<Arc<Spot>>) -> Self {
         let (unreadable, refused) =
             (Unreadable::ALL.map(Unreadable::label), Refused::ALL.map(Refused::label));
         Gate {
@@ -270,12 +295,14 @@ impl Gate {
                 time_max: config.body_timeout.get(),
             },
             meter: SourceMeter::started(source.name.label(), &unreadable, &refused),
+            spot,
             source,
         }
     }
 
-    fn admit(&self, proof: Result<(), Refused>) -> Result<(), Problem> {
+    fn admit(&self, proof: Result<(), Refused>, note: &mut Note) -> Result<(), Problem> {
         proof.map_err(|refused| {
+            note.refused(refused);
             self.meter.unauthorized(refused.label());
             debug!(source = %self.source.name, reason = %refused, "request refused");
             Problem::Unauthorized
@@ -315,46 +342,9 @@ fn media_type<'a>(request: &Request<'a>) -> Option<&'a str> {
     request.head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
-/// A path segment as it was meant (RFC 3986, section 2.1); `None` where that is not text.
-fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
-        return Some(Cow::Borrowed(segment));
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let (byte, after) = match (first, after) {
-            (b'%', [high, low, after @ ..]) => (hex_byte(*high, *low)?, after),
-            (b'%', _) => return None,
-            (plain, after) => (plain, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
-}
-
-fn hex_byte(high: u8, low: u8) -> Option<u8> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    Some(digit(high)? * 16 + digit(low)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_secret_may_be_percent_encoded_and_nothing_odd_passes() {
-        for (sentence, segment, expected) in [
-            ("plain text is itself", "s3cret-_.~", Some("s3cret-_.~")),
-            ("encoded characters are decoded", "a%20b%2Fc%c3%a9", Some("a b/cé")),
-            ("a sign without digits", "a%2", None),
-            ("digits that are none", "a%zz", None),
-            ("bytes that are no text", "%ff", None),
-        ] {
-            assert_eq!(percent_decoded(segment).as_deref(), expected, "{sentence}");
-        }
-    }
 
     #[test]
     fn an_arrival_is_one_moment() {

@@ -52,15 +52,30 @@ impl Kept {
     }
 }
 
+/// Appends an event of the daemon's own, which no request carried, as a webhook's would be.
+///
+/// # Errors
+/// [`AppendError`]
+pub async fn keep_own(
+    journal: &Journal,
+    event: Envelope,
+    at: UnixMs,
+    window: Duration,
+) -> Result<(), AppendError> {
+    Kept::events(journal, vec![event], at, window).await.map(|_kept| ())
+}
+
 fn record(event: &Envelope, arrival: UnixMs, window: Duration) -> Record {
     let dedupe = (!window.is_zero() && event.can_repeat()).then(|| Dedupe { key: identity(event), window });
     Record { head: event.encode_head(), body: event.data.bytes().clone(), arrival, dedupe }
 }
 
-/// CloudEvents 1.0, section 3.1.1: `source` and `id` together identify an event. Neither contains a zero byte.
+/// CloudEvents 1.0, section 3.1.1: `source` and `id` together identify an event; here, of those that came in one way: a
+/// sender that writes both itself must not be able to pass for another sender's event, which would then be dropped.
+/// None of the three contains a zero byte.
 fn identity(event: &Envelope) -> [u8; 16] {
-    let digest =
-        Sha256::new().chain_update(&event.source).chain_update([0]).chain_update(&event.id).finalize();
+    let way = Sha256::new().chain_update(event.hookbus_source()).chain_update([0]);
+    let digest = way.chain_update(&event.source).chain_update([0]).chain_update(&event.id).finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key
@@ -69,7 +84,7 @@ fn identity(event: &Envelope) -> [u8; 16] {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::envelope::{Attribute, DEDUPE, DEDUPE_NONE, Data};
+    use crate::envelope::{Attribute, DEDUPE, DEDUPE_NONE, Data, HOOKBUS_SOURCE};
     use bytes::Bytes;
 
     pub(in crate::ingress) fn event(source: &str, id: &str) -> Envelope {
@@ -99,6 +114,9 @@ pub(super) mod tests {
             assert!(identities[index + 1..].iter().all(|right| left != right));
         }
         assert_eq!(identity(&event("a", "b")), identities[0]);
+        let mut elsewhere = event("a", "b");
+        elsewhere.extensions.insert(HOOKBUS_SOURCE.into(), Attribute::from("other"));
+        assert_ne!(identity(&elsewhere), identities[0], "of another source's events nobody is a repetition");
     }
 
     #[test]

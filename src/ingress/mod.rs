@@ -3,10 +3,12 @@
 //! Absent on purpose: what the bytes mean (`source`), what becomes of them (`dispatch`).
 
 pub use address::{Address, Endpoint, InvalidAddress};
+pub use capture::Captures;
+pub use kept::keep_own;
 pub use readmit::{ReadmitError, readmit};
 pub use sockets::{InvalidMode, SocketMode};
 
-use crate::config::{ByteSize, Network, OneOrMany, Period};
+use crate::config::{ByteSize, HttpUrl, Network, OneOrMany, Period};
 use crate::dead_letter::DeadLetters;
 use crate::journal::Journal;
 use crate::router::Router;
@@ -21,6 +23,7 @@ use tracing::info;
 mod address;
 mod alarm;
 mod body;
+mod capture;
 mod handler;
 mod inflate;
 mod kept;
@@ -44,6 +47,8 @@ use tls::{Tls, TlsProblem};
 pub struct Config {
     /// Where; with `tls` every address speaks TLS except a Unix socket.
     pub listen: OneOrMany<Address>,
+    /// Where senders reach the listener from outside, before `/hooks/NAME`; absent: nobody was told.
+    pub public_url: Option<HttpUrl>,
     /// Where plain HTTP is spoken beside TLS.
     pub plain_listen: Vec<Address>,
     /// Who may connect to a Unix socket.
@@ -72,6 +77,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: OneOrMany::one(Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))),
+            public_url: None,
             plain_listen: Vec::new(),
             socket_mode: SocketMode::default(),
             tls: tls::Config::default(),
@@ -98,6 +104,8 @@ pub struct Parts {
     pub dead_letters: DeadLetters,
     /// Only to count events that no route takes.
     pub router: Router,
+    /// Where operators watch requests.
+    pub captures: Captures,
 }
 
 /// The ingress could not be started.

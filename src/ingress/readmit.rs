@@ -49,6 +49,7 @@ pub async fn readmit(
             path_secret_matched: true,
             query: None,
             headers: &headers,
+            rate: None,
         },
         body,
         arrival: Arrival { at: clock::now(), unique: uuid::Uuid::now_v7() },

@@ -79,7 +79,7 @@ impl Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", Answer::UnsupportedMedia)
             }
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", Answer::Unauthorized),
-            Problem::Unreadable(Unreadable::MediaType) => {
+            Problem::Unreadable(Unreadable::MediaType | Unreadable::NotACloudEvent) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", Answer::UnsupportedMedia)
             }
             Problem::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable", Answer::BadRequest),
@@ -105,12 +105,24 @@ impl Problem {
             Problem::BrokenCoding => "the body is not of the content coding that it claims, or cut off",
             Problem::UnknownCoding => "only gzip, deflate, br and zstd are taken, at most three at once",
             Problem::Unauthorized => "the credential is missing or wrong",
-            Problem::Unreadable(Unreadable::MediaType) => "this source does not take the media type",
+            Problem::Unreadable(Unreadable::MediaType | Unreadable::NotACloudEvent) => {
+                "this source does not take the media type"
+            }
             Problem::Unreadable(_) => "the body is not what this source reads",
             Problem::NoEvent => "the body holds no event",
             Problem::EventTooLarge => "the event is larger than can be stored",
             Problem::StorageUnavailable => "nothing can be stored for now",
         }
+    }
+
+    /// Status, name and what is wrong, for operators.
+    pub(super) fn shown(&self) -> (u16, &'static str, String) {
+        let (status, name, _) = self.class();
+        let reason = match self {
+            Problem::Unreadable(why) => why.to_string(),
+            other => other.title().to_owned(),
+        };
+        (status.as_u16(), name, reason)
     }
 
     /// How it is counted.
@@ -131,11 +143,12 @@ impl Problem {
 
 /// The 2xx, in the sender's own dialect. Whoever holds a [`Kept`] has everything on disk.
 pub(super) fn accepted(kept: &Kept, dialect: source::Answer) -> Response {
-    let body = match dialect {
-        source::Answer::ValueTrue => Bytes::from_static(b"{\"value\":true}"),
-        source::Answer::Identities => identities(kept).into(),
+    let (media_type, body) = match dialect {
+        source::Answer::ValueTrue => ("application/json", Bytes::from_static(b"{\"value\":true}")),
+        source::Answer::Identities => ("application/json", identities(kept).into()),
+        source::Answer::Fixed { media_type, body } => (media_type, Bytes::from_static(body.as_bytes())),
     };
-    answer(StatusCode::OK, HeaderValue::from_static("application/json"), body)
+    answer(StatusCode::OK, HeaderValue::from_static(media_type), body)
 }
 
 /// The answer to a question that carried no event.

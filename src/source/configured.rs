@@ -79,10 +79,17 @@ impl ConfiguredSource {
             };
             set(Cow::Borrowed(HOOKBUS_SOURCE), self.name.as_str());
             set(Cow::Borrowed(RECEIVED_TIME), &received);
-            if let Some((parent, state)) = &trace {
-                set(Cow::Borrowed("traceparent"), parent);
+            // What the event itself says stays: it knows where it came from, the headers only the last hop.
+            let is_traced = envelope.extensions.contains_key("traceparent");
+            let mut add = |name: Cow<'static, str>, text: &str| {
+                if !envelope.extensions.contains_key(&name) {
+                    envelope.extensions.insert(name, Attribute::from(text));
+                }
+            };
+            if let Some((parent, state)) = trace.as_ref().filter(|_| !is_traced) {
+                add(Cow::Borrowed("traceparent"), parent);
                 if !state.is_empty() {
-                    set(Cow::Borrowed("tracestate"), state);
+                    add(Cow::Borrowed("tracestate"), state);
                 }
             }
             for header in &self.config.keep_headers {
@@ -92,7 +99,7 @@ impl ConfiguredSource {
                     .get(header.as_str())
                     .map(|value| String::from_utf8_lossy(value.as_bytes()));
                 if let Some(value) = value.filter(|value| !value.is_empty()) {
-                    set(Cow::Owned(extension_of_header(header)), &value);
+                    add(Cow::Owned(extension_of_header(header)), &value);
                 }
             }
         }

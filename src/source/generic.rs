@@ -1,19 +1,18 @@
 //! Any sender: POST, PUT or PATCH, any media type, the identity from the headers that senders commonly set.
 //! Holds: R7 (the body travels as it came); a body without a sender's id is recognised by its bytes.
-//! Absent on purpose: credentials; the source's path secret is its only one.
+//! Absent on purpose: how a request proves who sent it (`access`).
 
-use super::json::{self, Pointer};
+use super::access::{self, Access};
+use super::facts::{id_of_bytes, id_of_headers};
+use super::payload::Payload;
+use super::picks::{Pick, Picks, Written};
 use super::{Answer, Head, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, Section};
-use crate::envelope::{
-    ATTRIBUTE_BYTES_MAX, Attribute, DEDUPE, DEDUPE_NONE, DEDUPE_STRONG, Data, Envelope, Extensions,
-    PARTITION_KEY, clean,
-};
-use crate::time::UnixMs;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method};
+use crate::envelope::{Attribute, Envelope, is_attribute_name, is_context_attribute, known_extension};
+use http::{HeaderName, Method};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) const TYPE: SourceType = SourceType {
@@ -23,13 +22,10 @@ pub(super) const TYPE: SourceType = SourceType {
 };
 
 /// Headers by which senders name a delivery, by preference.
-const ID_HEADERS: [&str; 5] =
+pub(super) const ID_HEADERS: [&str; 5] =
     ["ce-id", "webhook-id", "x-github-delivery", "x-shopify-webhook-id", "idempotency-key"];
-/// The most bytes of a sender's id; a longer one is replaced by its digest.
-const ID_BYTES_MAX: usize = 256;
-/// Hexadecimal digits of an id made of a digest.
-const ID_DIGITS: usize = 32;
-const DEFAULT_TYPE: &str = "webhook.received";
+/// The most attributes that a configuration adds.
+const ATTRIBUTES_MAX: usize = 32;
 
 /// `[sources.N.generic]`: where attributes come from. A value that begins with a slash is a JSON pointer into the
 /// body, anything else the value itself.
@@ -41,43 +37,24 @@ struct Config {
     /// The CloudEvents type; absent: `webhook.received`.
     #[serde(rename = "type")]
     event_type: Option<String>,
+    /// What stands before the type that the body names, where `type` is a JSON pointer.
+    type_prefix: Option<String>,
     /// The CloudEvents subject.
     subject: Option<String>,
     /// A JSON pointer to the time of the event: RFC 3339 or a number; absent: the time of arrival.
     time: Option<String>,
     /// What events are kept in order by.
     key: Option<String>,
-}
-
-enum Pick {
-    Constant(String),
-    At(Pointer),
-}
-
-impl Pick {
-    fn parse(text: String) -> Self {
-        Pointer::parse(&text).map_or(Pick::Constant(text), Pick::At)
-    }
-
-    /// The text of the value; none where the body has none.
-    fn text<'a>(&'a self, json: Option<&'a str>) -> Option<Cow<'a, str>> {
-        match self {
-            Pick::Constant(text) => Some(Cow::Borrowed(text)),
-            Pick::At(pointer) => pick(pointer, json),
-        }
-    }
-}
-
-fn pick<'a>(pointer: &Pointer, json: Option<&'a str>) -> Option<Cow<'a, str>> {
-    pointer.find(json?).map(json::scalar).filter(|text| !text.is_empty())
+    /// Further attributes of every event.
+    attributes: BTreeMap<String, String>,
+    /// What a request must bring besides the path secret.
+    auth: access::Config,
 }
 
 struct Generic {
-    id: Option<Pointer>,
-    event_type: Option<Pick>,
-    subject: Option<Pick>,
-    time: Option<Pointer>,
-    key: Option<Pick>,
+    picks: Picks,
+    attributes: Vec<(String, Pick)>,
+    access: Access,
 }
 
 fn build(section: &Section) -> Result<Arc<dyn Source>, ConfigErrors> {
@@ -92,24 +69,34 @@ fn build(section: &Section) -> Result<Arc<dyn Source>, ConfigErrors> {
 impl Generic {
     fn new(config: Config) -> Result<Self, Vec<(&'static str, &'static str)>> {
         let mut wrong = Vec::new();
-        let mut pointer = |key, text: Option<String>| {
-            let parsed = text.as_deref().map(Pointer::parse);
-            if parsed == Some(None) {
-                wrong.push((key, "expected a JSON pointer such as \"/order/id\""));
-            }
-            parsed.flatten()
-        };
-        let (id, time) = (pointer("id", config.id), pointer("time", config.time));
-        let mut value = |key, text: Option<String>| {
-            if text.as_deref() == Some("") {
-                wrong.push((key, "must not be empty"));
-            }
-            text.map(Pick::parse)
-        };
-        let event_type = value("type", config.event_type);
-        let subject = value("subject", config.subject);
-        let key = value("key", config.key);
-        if wrong.is_empty() { Ok(Generic { id, event_type, subject, time, key }) } else { Err(wrong) }
+        let Config { id, event_type, type_prefix, subject, time, key, attributes, auth } = config;
+        let written = Written { id, event_type, type_prefix, subject, time, key };
+        let picks = Picks::parse(written, &mut wrong);
+        if attributes.len() > ATTRIBUTES_MAX {
+            wrong.push(("attributes", "at most 32 attributes can be added"));
+        }
+        for (name, text) in &attributes {
+            wrong.extend(problem_of_attribute(name, text).map(|problem| ("attributes", problem)));
+        }
+        let attributes = attributes.into_iter().map(|(name, text)| (name, Pick::parse(text))).collect();
+        let access = Access::new(auth).unwrap_or_else(|more| {
+            wrong.extend(more);
+            Access::default()
+        });
+        if wrong.is_empty() { Ok(Generic { picks, attributes, access }) } else { Err(wrong) }
+    }
+}
+
+/// What is wrong with an attribute that the configuration adds.
+fn problem_of_attribute(name: &str, text: &str) -> Option<&'static str> {
+    if !is_attribute_name(name) {
+        Some("the name of an attribute has 1 to 40 lower-case letters and digits")
+    } else if is_context_attribute(name) || known_extension(name).is_some() {
+        Some("an attribute would take the name of another one")
+    } else if text.is_empty() {
+        Some("an attribute must not be empty")
+    } else {
+        None
     }
 }
 
@@ -120,44 +107,34 @@ impl Source for Generic {
     }
 
     fn has_credential(&self) -> bool {
-        false
+        !self.access.is_open()
     }
 
-    fn authenticate(&self, _head: &Head<'_>) -> Result<(), Refused> {
-        Ok(())
+    fn credential_headers(&self) -> &[HeaderName] {
+        self.access.headers()
+    }
+
+    fn knows_secret(&self, text: &[u8]) -> bool {
+        self.access.knows(text)
+    }
+
+    fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused> {
+        self.access.check(head)
     }
 
     fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
-        let (data, datacontenttype) = data(request)?;
-        let json = match &data {
-            Data::Json(_) => std::str::from_utf8(request.body).ok(),
-            Data::None | Data::Text(_) | Data::Binary(_) => None,
-        };
-        let id = self.id.as_ref().and_then(|pointer| pick(pointer, json)).map(|id| fit_id(id.as_bytes()));
-        let id = id.or_else(|| id_of_headers(request.head.headers)).or_else(|| id_of_bytes(request));
-        let time = self.time.as_ref().and_then(|pointer| pick(pointer, json));
-        let time = time.and_then(|text| UnixMs::from_sender(&text));
-        let text =
-            |pick: &Option<Pick>| pick.as_ref().and_then(|pick| pick.text(json)).map(|text| clean(&text));
-
-        let mut extensions = Extensions::new();
-        let mut set = |name, text: &str| extensions.insert(Cow::Borrowed(name), Attribute::from(text));
-        set(DEDUPE, if id.is_some() { DEDUPE_STRONG } else { DEDUPE_NONE });
-        set("timesource", if time.is_some() { "payload" } else { "received" });
-        if let Some(key) = text(&self.key) {
-            set(PARTITION_KEY, &key);
+        let payload = Payload::read(request)?;
+        let mut facts = self.picks.facts(&payload);
+        facts.id = facts.id.or_else(|| id_of_headers(request, &ID_HEADERS)).or_else(|| id_of_bytes(request));
+        let added = self.attributes.iter().filter_map(|(name, pick)| {
+            Some((Cow::Owned(name.clone()), Attribute::from(pick.text(&payload)?.into_owned())))
+        });
+        let added: Vec<_> = added.collect();
+        let mut envelope = facts.envelope(request, payload);
+        for (name, value) in added {
+            envelope.extensions.insert(name, value);
         }
-        Ok(vec![Envelope {
-            id: id.unwrap_or_else(|| request.arrival.unique.to_string()),
-            source: format!("//hookbus/sources/{}", request.head.source),
-            event_type: text(&self.event_type).unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
-            subject: text(&self.subject),
-            time: Some(time.unwrap_or(request.arrival.at).to_rfc3339()),
-            datacontenttype,
-            dataschema: None,
-            extensions,
-            data,
-        }])
+        Ok(vec![envelope])
     }
 
     fn answer(&self) -> Answer {
@@ -166,71 +143,6 @@ impl Source for Generic {
 
     fn on_unreadable(&self) -> OnUnreadable {
         OnUnreadable::Reject
-    }
-}
-
-fn id_of_headers(headers: &HeaderMap) -> Option<String> {
-    let named = ID_HEADERS.iter().filter_map(|&name| headers.get(name));
-    named.map(|id| id.as_bytes().trim_ascii()).find(|id| !id.is_empty()).map(fit_id)
-}
-
-/// The same bytes are the same event. No bytes are none: an empty post is a signal, and each counts.
-fn id_of_bytes(request: &Request<'_>) -> Option<String> {
-    if request.body.is_empty() {
-        return None;
-    }
-    Some(json::digest_hex(&[request.head.source.as_str().as_bytes(), b"\0", request.body], ID_DIGITS))
-}
-
-/// A sender's id as it is, or its digest where it is too long or no plain text: two ids never become one.
-fn fit_id(id: &[u8]) -> String {
-    match std::str::from_utf8(id) {
-        Ok(text) if text.len() <= ID_BYTES_MAX && clean(text) == text => text.to_owned(),
-        _ => json::digest_hex(&[id], ID_DIGITS),
-    }
-}
-
-/// How the body travels, and as what.
-fn data(request: &Request<'_>) -> Result<(Data, Option<String>), Unreadable> {
-    let body = request.body.clone();
-    let declared =
-        request.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
-    let declared = declared.filter(|text| !text.is_empty() && text.len() <= ATTRIBUTE_BYTES_MAX);
-    let essence = declared.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    let media = essence.as_deref().map(Media::of);
-    let datacontenttype = declared.map(clean);
-    match media {
-        Some(Media::Json) => {
-            json::checked(&body)?;
-            Ok((Data::Json(body), datacontenttype))
-        }
-        _ if body.is_empty() => Ok((Data::None, datacontenttype)),
-        Some(Media::Text) if std::str::from_utf8(&body).is_ok() => Ok((Data::Text(body), datacontenttype)),
-        Some(Media::Text | Media::Other) => Ok((Data::Binary(body), datacontenttype)),
-        None if json::checked(&body).is_ok() => Ok((Data::Json(body), Some("application/json".to_owned()))),
-        None if std::str::from_utf8(&body).is_ok() => Ok((Data::Text(body), Some("text/plain".to_owned()))),
-        None => Ok((Data::Binary(body), Some("application/octet-stream".to_owned()))),
-    }
-}
-
-enum Media {
-    Json,
-    Text,
-    Other,
-}
-
-impl Media {
-    fn of(essence: &str) -> Self {
-        if essence == "application/json" || essence == "text/json" || essence.ends_with("+json") {
-            Media::Json
-        } else if essence.starts_with("text/")
-            || essence.ends_with("+xml")
-            || matches!(essence, "application/xml" | "application/x-www-form-urlencoded")
-        {
-            Media::Text
-        } else {
-            Media::Other
-        }
     }
 }
 

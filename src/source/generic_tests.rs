@@ -172,3 +172,27 @@ proptest! {
         let _ = Post::of(body).with("content-type", &header).with("webhook-id", &header).read(&source);
     }
 }
+
+#[test]
+fn a_configuration_adds_attributes_and_a_prefix() {
+    let source = generic(
+        "type = \"/event\"\ntype_prefix = \"com.shop.\"\n[generic.attributes]\nregion = \"eu\"\nstore = \"/store/id\"",
+    );
+    let event = Post::of(r#"{"event":"paid","store":{"id":7}}"#).read(&source).unwrap();
+    assert_eq!(event.event_type, "com.shop.paid");
+    assert_eq!((extension(&event, "region"), extension(&event, "store")), ("eu".into(), "7".into()));
+    let event = Post::of("{}").read(&source).unwrap();
+    assert_eq!(event.event_type, "webhook.received", "what the body does not name has no prefix");
+    assert!(!event.extensions.contains_key("store"));
+    for (keys, key) in [
+        ("type_prefix = \"a.\"", "generic.type_prefix"),
+        ("type = \"constant\"\ntype_prefix = \"a.\"", "generic.type_prefix"),
+        ("[generic.attributes]\nRegion = \"eu\"", "generic.attributes"),
+        ("[generic.attributes]\nsubject = \"eu\"", "generic.attributes"),
+        ("[generic.attributes]\npartitionkey = \"eu\"", "generic.attributes"),
+        ("[generic.attributes]\nregion = \"\"", "generic.attributes"),
+    ] {
+        let errors = configured(&format!("[generic]\n{keys}")).map(|_| ()).unwrap_err().0;
+        assert!(errors.iter().any(|error| error.key == key), "{keys}: {errors:?}");
+    }
+}

@@ -2,21 +2,41 @@
 //! Holds: pure functions of the request; time and a fresh identity arrive with it (`Arrival`).
 //! Absent on purpose: HTTP serving, limits and the journal (`ingress`); what happens to unreadable bodies (`ingress` decides).
 
+mod access;
+mod account;
+mod cloudevents;
 mod configured;
+mod facts;
+mod form;
 mod generic;
+mod github;
+mod gitlab;
+mod hmac;
 mod json;
+mod payload;
+mod picks;
+pub mod percent;
 mod plugzapi;
 mod secrets;
+mod shopify;
+mod signed;
+mod slack;
+mod standard_webhooks;
+mod stripe;
 #[cfg(test)]
 mod testing;
+mod twilio;
+mod verify;
 mod whatsapp;
 mod zapi;
+
+pub use account::Account;
 
 use crate::config::{ByteSize, ConfigErrors, OneOrMany, Period, Rate, Secret, Section};
 use crate::envelope::{Envelope, SourceName};
 use crate::time::UnixMs;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use secrets::LiveSecrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,6 +89,8 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// The most requests that the source takes, for senders that ask; none where it is not limited.
+    pub rate: Option<Rate>,
 }
 
 /// A whole request: its head and the inflated body.
@@ -145,17 +167,41 @@ pub enum Unreadable {
     /// The dialect cannot take this media type.
     #[error("the media type is not one this source takes")]
     MediaType,
+    /// Neither a media type of CloudEvents nor the header of its binary mode.
+    #[error("the request is no CloudEvent: it has neither its media type nor the header ce-specversion")]
+    NotACloudEvent,
+    /// A CloudEvent of another version, or of none.
+    #[error("the specversion of the CloudEvent is not 1.0")]
+    SpecVersion,
+    /// A CloudEvent without one of the attributes that each has.
+    #[error("the CloudEvent lacks id, source or type")]
+    AttributeMissing,
+    /// An attribute that CloudEvents does not allow: its name, its value, its type, there twice, or too long in all.
+    #[error("an attribute of the CloudEvent has a name or a value that is not allowed")]
+    Attribute,
+    /// Data in two forms at once, or in none that can be decoded.
+    #[error("data and data_base64 exclude each other, and each must be what it says")]
+    EventData,
+    /// More events in one batch than are taken at once.
+    #[error("the batch has more than 10000 events")]
+    BatchTooLarge,
 }
 
 impl Unreadable {
     /// Every reason there is.
-    pub const ALL: [Unreadable; 6] = [
+    pub const ALL: [Unreadable; 12] = [
         Unreadable::NotJson,
         Unreadable::NotUtf8,
         Unreadable::NotAnObject,
         Unreadable::TooDeep,
         Unreadable::OtherInstance,
         Unreadable::MediaType,
+        Unreadable::NotACloudEvent,
+        Unreadable::SpecVersion,
+        Unreadable::AttributeMissing,
+        Unreadable::Attribute,
+        Unreadable::EventData,
+        Unreadable::BatchTooLarge,
     ];
 
     /// The closed set of metric labels and stored reason codes.
@@ -168,6 +214,12 @@ impl Unreadable {
             Unreadable::TooDeep => "too_deep",
             Unreadable::OtherInstance => "other_instance",
             Unreadable::MediaType => "media_type",
+            Unreadable::NotACloudEvent => "not_a_cloudevent",
+            Unreadable::SpecVersion => "specversion",
+            Unreadable::AttributeMissing => "attribute_missing",
+            Unreadable::Attribute => "attribute",
+            Unreadable::EventData => "event_data",
+            Unreadable::BatchTooLarge => "batch_too_large",
         }
     }
 }
@@ -179,7 +231,41 @@ pub enum Answer {
     ValueTrue,
     /// `{"id":…,"duplicate":…}`, a list of these where the request held several events.
     Identities,
+    /// Always the same, whatever was kept: for senders that read the answer as instructions.
+    Fixed {
+        /// Its media type.
+        media_type: &'static str,
+        /// Its text, perhaps none.
+        body: &'static str,
+    },
 }
+
+/// A request about to be posted to a source of our own, as its sender would (`hookbus send`).
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Where it goes, without a query.
+    pub uri: &'a Uri,
+    /// The media type of its body.
+    pub content_type: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+    /// When it is sent, and an identity for it.
+    pub arrival: Arrival,
+}
+
+/// What makes a [`Draft`] a request of the source's sender.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Proof {
+    /// Headers to add: signature, time, id.
+    pub headers: HeaderMap,
+    /// The query to post with.
+    pub query: Option<String>,
+}
+
+/// The source knows how to check a signature and not how to make one: it has public keys only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this source's secrets check signatures and make none")]
+pub struct CannotSign;
 
 /// One sender's dialect. A new one is a file under `source/` and a row in [`SOURCE_TYPES`].
 pub trait Source: Send + Sync {
@@ -190,6 +276,10 @@ pub trait Source: Send + Sync {
     /// The headers that carry the dialect's credentials: never kept, logged or passed on.
     fn credential_headers(&self) -> &[HeaderName] {
         &[]
+    }
+    /// Is `text` one of the dialect's secrets that senders present as they are? For those who must not show it.
+    fn knows_secret(&self, _text: &[u8]) -> bool {
+        false
     }
     /// Checks who sent the request, in constant time, as far as its head tells. Asked before the body is read, so that
     /// whoever has no credential takes up neither memory nor a place among the requests in work.
@@ -209,6 +299,13 @@ pub trait Source: Send + Sync {
     fn verify(&self, _request: &Request<'_>) -> Result<(), Refused> {
         Ok(())
     }
+    /// Makes a request of our own pass [`Source::authenticate`] and [`Source::verify`].
+    ///
+    /// # Errors
+    /// [`CannotSign`]
+    fn sign(&self, _draft: &Draft<'_>) -> Result<Proof, CannotSign> {
+        Ok(Proof::default())
+    }
     /// The answer to a verified request that asks something and carries no event.
     fn handshake(&self, _request: &Request<'_>) -> Option<Handshake> {
         None
@@ -223,6 +320,10 @@ pub trait Source: Send + Sync {
     fn answer(&self) -> Answer;
     /// What happens to unreadable bodies where the configuration does not say.
     fn on_unreadable(&self) -> OnUnreadable;
+    /// The account at the sender's provider, where the provider has an API that sets webhooks and tells how it is.
+    fn account(&self) -> Option<&Account> {
+        None
+    }
 }
 
 /// What happens to an authenticated body that cannot be read.
@@ -277,7 +378,20 @@ pub struct SourceType {
 }
 
 /// Every dialect, alphabetical.
-pub static SOURCE_TYPES: &[SourceType] = &[generic::TYPE, plugzapi::TYPE, zapi::TYPE];
+pub static SOURCE_TYPES: &[SourceType] = &[
+    cloudevents::TYPE,
+    generic::TYPE,
+    github::TYPE,
+    gitlab::TYPE,
+    hmac::TYPE,
+    plugzapi::TYPE,
+    shopify::TYPE,
+    slack::TYPE,
+    standard_webhooks::TYPE,
+    stripe::TYPE,
+    twilio::TYPE,
+    zapi::TYPE,
+];
 
 /// A source as configured: its name, the common keys and its dialect.
 #[derive(Clone)]

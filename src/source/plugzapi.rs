@@ -7,5 +7,11 @@ use super::whatsapp::Brand;
 pub(super) const TYPE: SourceType =
     SourceType { name: BRAND.name, build: |section| BRAND.build(section), defaults: || BRAND.defaults() };
 
-pub(super) static BRAND: Brand =
-    Brand { name: "plugzapi", host: "api.plugzapi.com.br", type_prefix: "br.com.plugzapi" };
+pub(super) static BRAND: Brand = Brand {
+    name: "plugzapi",
+    title: "PlugZapi",
+    host: "api.plugzapi.com.br",
+    type_prefix: "br.com.plugzapi",
+    documents_all: false,
+    needs_client_token: false,
+};

@@ -60,6 +60,7 @@ impl Post {
                 path_secret_matched: self.path_secret_matched,
                 query: None,
                 headers: &self.headers,
+                rate: None,
             },
             body: &self.body,
             arrival: Arrival { at: ARRIVAL, unique: uuid::Uuid::now_v7() },

@@ -6,7 +6,7 @@
 use super::super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured};
 use super::super::template::Destination;
 use super::super::{Failure, Format, Reason};
-use crate::envelope::{Data, Envelope};
+use crate::envelope::Envelope;
 use crate::time::UnixMs;
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -123,8 +123,7 @@ impl Encoder {
         }
         let media_type = match &event.datacontenttype {
             _ if is_structured => Some(STRUCTURED_MEDIA_TYPE),
-            Some(media_type) if !matches!(event.data, Data::None) => Some(media_type.as_str()),
-            Some(_) | None => None,
+            media_type => media_type.as_deref(),
         };
         if let Some(media_type) = media_type {
             match ShortString::try_new(media_type) {

@@ -2,7 +2,7 @@
 
 use super::super::super::template::Template;
 use super::*;
-use crate::envelope::{Attribute, Extensions};
+use crate::envelope::{Attribute, Data, Extensions};
 use proptest::prelude::*;
 
 fn encoder(format: Format) -> Encoder {
@@ -65,11 +65,13 @@ fn a_time_before_the_epoch_has_no_timestamp_and_one_after_it_whole_seconds() {
 }
 
 #[test]
-fn an_event_without_data_has_an_empty_body_and_no_media_type() {
+fn an_event_without_data_has_an_empty_body_and_its_media_type() {
     let mut event = event();
     event.data = Data::None;
     let message = encoder(Format::Binary).message(&event, HEADERS_BYTES_MAX).unwrap();
-    assert!(message.body.is_empty() && message.properties.content_type().is_none());
+    assert!(message.body.is_empty());
+    let media_type = message.properties.content_type().as_ref().map(|media_type| media_type.as_str());
+    assert_eq!(media_type, event.datacontenttype.as_deref(), "it is an attribute");
 }
 
 proptest! {

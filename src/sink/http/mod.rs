@@ -12,7 +12,7 @@ mod transport;
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured};
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
-use crate::envelope::{Data, Envelope};
+use crate::envelope::Envelope;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -173,9 +173,7 @@ fn write_binary_headers(event: &Envelope, headers: &mut HeaderMap) -> Result<(),
         let value = HeaderValue::from_str(&percent_encoded(&value)).map_err(|_| not_encodable())?;
         headers.insert(name, value);
     }
-    if matches!(event.data, Data::None) {
-        return Ok(());
-    }
+    // Also without data: it is an attribute (HTTP binding, section 3.1.1).
     if let Some(media_type) = &event.datacontenttype {
         let value = HeaderValue::from_str(media_type).map_err(|_| {
             Failure::new(Reason::NotEncodable, "attribute datacontenttype cannot be a header")

@@ -3,9 +3,11 @@
 //! How far "stored" survives a power cut is the stream's matter: replicas and the server's `sync_interval`.
 //! `Nats-Expected-Stream` makes sure that it is this stream.
 //!
-//! `Nats-Msg-Id` is sink, source and id, not the id alone: JetStream drops what comes with the same text within its
-//! window whatever the subject, so that of two sources that count from 1, or of two sinks that publish into one stream,
-//! one would lose its events, confirmed. An event without an identity of its own carries none.
+//! `Nats-Msg-Id` is sink, configured source, source and id, not the id alone: JetStream drops what comes with the same
+//! text within its window whatever the subject, so that of two sources that count from 1, or of two sinks that publish
+//! into one stream, one would lose its events, confirmed. The configured source is there because CloudEvents senders
+//! write `source` and `id` themselves and might write another's (ADR 0017). An event without an identity of its own
+//! carries none.
 //! Absent on purpose: creating streams; waiting and trying again (`dispatch`), but for a stream without a leader.
 
 mod answer;
@@ -55,10 +57,15 @@ impl JetStream {
         let mut message = self.messages.encode(event)?;
         message.add("Nats-Expected-Stream", &self.stream)?;
         if event.can_repeat() {
-            let identity = format!("{}|{}|{}", self.messages.sink, event.source, event.id);
-            message.add("Nats-Msg-Id", &percent_encoded(&identity))?;
+            message.add("Nats-Msg-Id", &self.identity(event))?;
         }
         Ok(message)
+    }
+
+    /// No two events have the same: what separates the parts is in none of them.
+    fn identity(&self, event: &Envelope) -> String {
+        let parts = [self.messages.sink.as_str(), event.hookbus_source(), &event.source, &event.id];
+        parts.map(|part| percent_encoded(part).replace('|', "%7C")).join("|")
     }
 
     /// Why the stream does not take this message.

@@ -5,7 +5,7 @@
 //! client's time stands; the event's own time is an attribute.
 
 use super::producer::Record;
-use crate::envelope::{Data, Envelope};
+use crate::envelope::Envelope;
 use crate::sink::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured};
 use crate::sink::template::{Destination, Template};
 use crate::sink::{Failure, Format, Reason};
@@ -77,8 +77,8 @@ fn binary_headers(event: &Envelope) -> OwnedHeaders {
         headers = with(headers, &format!("ce_{name}"), &value);
     }
     match &event.datacontenttype {
-        Some(media_type) if !matches!(event.data, Data::None) => with(headers, "content-type", media_type),
-        Some(_) | None => headers,
+        Some(media_type) => with(headers, "content-type", media_type),
+        None => headers,
     }
 }
 

@@ -118,8 +118,13 @@ fn source(request: &Request<'_>, context: &Context<'_>) -> String {
     if context.instance.is_empty() {
         format!("//{host}/routes/{}", request.head.source)
     } else {
-        clean(&format!("//{host}/instances/{}", percent_encoded(context.instance)))
+        source_of_instance(host, context.instance)
     }
+}
+
+/// The CloudEvents `source` of all events of an instance.
+pub(super) fn source_of_instance(host: &str, instance: &str) -> String {
+    clean(&format!("//{host}/instances/{}", percent_encoded(instance)))
 }
 
 /// RFC 3986: all but unreserved characters become `%XX`.

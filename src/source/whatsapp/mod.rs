@@ -2,7 +2,7 @@
 //! Holds: an authenticated post is refused for nothing but its form (UTF-8, JSON, an object, 64 levels) and its
 //! instance; everything else is data. The provider's own documentation contradicts itself, so no type, unit, spelling
 //! or presence of a field is relied upon.
-//! Absent on purpose: calls to the provider (setting its webhook URLs is a command's work).
+//! Absent on purpose: calls to the provider (`provider`), which need to know the account that is read here.
 
 mod attributes;
 mod class;
@@ -10,8 +10,8 @@ mod identity;
 mod payload;
 
 use super::secrets::LiveSecrets;
-use super::{Answer, Head, OnUnreadable, Refused, Request, Source, Unreadable};
-use crate::config::{ConfigError, ConfigErrors, OneOrMany, Secret, Section};
+use super::{Account, Answer, Head, OnUnreadable, Refused, Request, Source, Unreadable};
+use crate::config::{ConfigError, ConfigErrors, HttpUrl, OneOrMany, Period, Secret, Section};
 use crate::envelope::Envelope;
 use http::{HeaderName, Method};
 use identity::{Owner, StatusDedupe};
@@ -19,20 +19,31 @@ use payload::{Field, Payload};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// No polls.
+const NEVER: Period = Period::secs(0);
+/// The shortest time between two polls: the API is the provider's, and shared.
+const POLL_MIN: Period = Period::secs(10);
+
 /// What differs between two brands of the engine.
 pub(super) struct Brand {
     /// The extension `provider`, an element of every identity.
     pub(super) name: &'static str,
-    /// The authority of the CloudEvents `source`.
+    /// The brand as people call it.
+    pub(super) title: &'static str,
+    /// The authority of its API and of the CloudEvents `source`.
     pub(super) host: &'static str,
     /// What CloudEvents types begin with where the configuration does not say.
     pub(super) type_prefix: &'static str,
+    /// Its documentation has all of the API that setting webhooks wants; see [`Account::documents_all`].
+    pub(super) documents_all: bool,
+    /// Its documentation says that a call without the account's security token is refused.
+    pub(super) needs_client_token: bool,
 }
 
 impl Brand {
     pub(super) fn build(&'static self, section: &Section) -> Result<Arc<dyn Source>, ConfigErrors> {
         let config: Config = section.extract()?;
-        let gateway = Gateway::new(self, config).map_err(|wrong| {
+        let gateway = Gateway::new(self, config, section.path()).map_err(|wrong| {
             let errors = wrong.into_iter().map(|(key, problem)| section.error(key, problem));
             ConfigErrors(errors.collect::<Vec<ConfigError>>())
         })?;
@@ -40,8 +51,16 @@ impl Brand {
     }
 
     pub(super) fn defaults(&self) -> serde_json::Value {
-        let config = Config { type_prefix: Some(self.type_prefix.to_owned()), ..Config::default() };
+        let config = Config {
+            type_prefix: Some(self.type_prefix.to_owned()),
+            api: Some(self.api()),
+            ..Config::default()
+        };
         serde_json::to_value(config).unwrap_or_default()
+    }
+
+    fn api(&self) -> HttpUrl {
+        format!("https://{}", self.host).parse().expect("the hosts of the brands are hosts")
     }
 }
 
@@ -59,6 +78,12 @@ pub(super) struct Config {
     pub(super) type_prefix: Option<String>,
     /// Which status webhooks are the same event.
     pub(super) status_dedupe: StatusDedupe,
+    /// The account's security token, a header of calls to the API.
+    pub(super) client_token: Option<Secret>,
+    /// Where the API is. Absent: the brand's own place.
+    pub(super) api: Option<HttpUrl>,
+    /// How often the instance is asked for its state; `0s`: never.
+    pub(super) poll: Period,
 }
 
 impl Default for Config {
@@ -69,6 +94,9 @@ impl Default for Config {
             token_header: "z-api-token".to_owned(),
             type_prefix: None,
             status_dedupe: StatusDedupe::Event,
+            client_token: None,
+            api: None,
+            poll: Period::secs(0),
         }
     }
 }
@@ -82,6 +110,7 @@ pub(super) struct Gateway {
     token_header: [HeaderName; 1],
     type_prefix: String,
     status_dedupe: StatusDedupe,
+    account: Account,
 }
 
 impl Gateway {
@@ -89,19 +118,22 @@ impl Gateway {
     pub(super) fn new(
         brand: &'static Brand,
         config: Config,
+        section: &str,
     ) -> Result<Self, Vec<(&'static str, &'static str)>> {
         let mut wrong = Vec::new();
-        let instance = config.instance.map(|instance| instance.trim().to_owned());
+        let instance = config.instance.as_ref().map(|instance| instance.trim().to_owned());
         if instance.as_deref() == Some("") {
             wrong.push(("instance", "must not be empty; leave it out to take every instance"));
         }
-        let type_prefix = config.type_prefix.unwrap_or_else(|| brand.type_prefix.to_owned());
+        let type_prefix = config.type_prefix.clone().unwrap_or_else(|| brand.type_prefix.to_owned());
         if !is_type_prefix(&type_prefix) {
             wrong.push((
                 "type_prefix",
                 "expected words of lower-case letters, digits and hyphens between dots",
             ));
         }
+        let account = account(brand, &config, section, instance.as_deref(), &type_prefix);
+        wrong.extend(wrong_of_the_account(&account));
         let token_header = HeaderName::from_bytes(config.token_header.as_bytes());
         match token_header {
             Ok(token_header) if wrong.is_empty() => Ok(Gateway {
@@ -111,6 +143,7 @@ impl Gateway {
                 token_header: [token_header],
                 type_prefix,
                 status_dedupe: config.status_dedupe,
+                account,
             }),
             Ok(_) => Err(wrong),
             Err(_) => {
@@ -121,7 +154,52 @@ impl Gateway {
     }
 }
 
-fn is_type_prefix(prefix: &str) -> bool {
+fn account(
+    brand: &'static Brand,
+    config: &Config,
+    section: &str,
+    instance: Option<&str>,
+    type_prefix: &str,
+) -> Account {
+    let event_source = instance.map(|instance| attributes::source_of_instance(brand.host, instance));
+    Account {
+        section: section.to_owned(),
+        provider: brand.name,
+        title: brand.title,
+        api: config.api.clone().unwrap_or_else(|| brand.api()),
+        instance: instance.map(str::to_owned),
+        token: config.token.as_ref().and_then(|tokens| tokens.iter().next()).cloned(),
+        client_token: config.client_token.clone(),
+        needs_client_token: brand.needs_client_token,
+        documents_all: brand.documents_all,
+        poll: config.poll,
+        type_prefix: type_prefix.to_owned(),
+        event_source: event_source.unwrap_or_default(),
+    }
+}
+
+fn wrong_of_the_account(account: &Account) -> Vec<(&'static str, &'static str)> {
+    let mut wrong = Vec::new();
+    if !account.api.is_https() && !account.api.is_loopback() {
+        wrong.push(("api", "must be https: the token is part of every URL of the API"));
+    }
+    let is_header = |secret: &Secret| {
+        http::HeaderValue::from_str(secret.expose()).is_ok() && secret.expose().trim() == secret.expose()
+    };
+    if account.client_token.as_ref().is_some_and(|secret| !is_header(secret)) {
+        wrong.push(("client_token", "expected visible ASCII characters without blanks around them"));
+    }
+    if account.poll != NEVER {
+        if account.poll < POLL_MIN {
+            wrong.push(("poll", "expected at least \"10s\", or \"0s\" for never"));
+        }
+        wrong.extend(account.missing().into_iter().map(|key| (key, "is required by poll")));
+    }
+    wrong
+}
+
+/// Is this what the types of events may begin with?
+pub(super) fn is_type_prefix(prefix: &str) -> bool {
     let is_word = |word: &str| {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !word.is_empty() && word.bytes().all(fits)
@@ -141,6 +219,10 @@ impl Source for Gateway {
 
     fn credential_headers(&self) -> &[HeaderName] {
         &self.token_header
+    }
+
+    fn knows_secret(&self, text: &[u8]) -> bool {
+        self.tokens.contains(text)
     }
 
     fn authenticate(&self, head: &Head<'_>) -> Result<(), Refused> {
@@ -179,6 +261,10 @@ impl Source for Gateway {
 
     fn on_unreadable(&self) -> OnUnreadable {
         OnUnreadable::Quarantine
+    }
+
+    fn account(&self) -> Option<&Account> {
+        Some(&self.account)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod ingress;
 pub mod journal;
 pub mod process;
+pub mod provider;
 pub mod tls;
 
 /// Says what every metric means; once, when the recorder is installed.
@@ -15,5 +16,6 @@ pub fn describe() {
     ingress::describe();
     journal::describe();
     process::describe();
+    provider::describe();
     tls::describe();
 }
