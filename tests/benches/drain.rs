@@ -61,7 +61,7 @@ impl Hookbus {
         let config = Config::load(Some(&file), &[]).unwrap().config;
         let log_level = logging::install(&config.log).unwrap();
         let app = App::start(config, log_level).await.unwrap();
-        let (ingress, admin) = (app.ingress_address(), app.admin_address());
+        let (ingress, admin) = (app.ingress().address().unwrap(), app.admin_address());
         tokio::spawn(app.run(std::future::pending()));
         Hookbus { ingress, admin, http: support::client(), numbers: AtomicU64::new(0), _folder: folder }
     }

@@ -1,6 +1,6 @@
 //! The command line as its users meet it: the real binary against a real admin listener.
 
-use hookbus::admin::{self, Admin, Lanes, Parts, Readmit};
+use hookbus::admin::{self, Admin, Lanes, Parts, Readmit, Watch};
 use hookbus::config::Secret;
 use hookbus::dead_letter::{DeadLetters, Quarantined};
 use hookbus::dispatch::{LaneState, LaneStatus, NoSuchSink};
@@ -52,6 +52,19 @@ impl Readmit for Unreadable {
     }
 }
 
+struct Nothing;
+
+impl Watch for Nothing {
+    fn watch(
+        &self,
+        _source: &str,
+        _with_bodies: bool,
+        _count: u64,
+    ) -> Option<futures_util::stream::BoxStream<'static, bytes::Bytes>> {
+        None
+    }
+}
+
 /// A listener whose one lane is in `state`, over a store with one quarantined body; its URL and the letter.
 async fn daemon(state: LaneState, directory: &Path, token: Option<&str>) -> (String, String) {
     let shutdown = Shutdown::new();
@@ -74,6 +87,7 @@ async fn daemon(state: LaneState, directory: &Path, token: Option<&str>) -> (Str
         dead_letters,
         sources: Vec::new(),
         readmit: Arc::new(Unreadable),
+        watch: Arc::new(Nothing),
         accepting: Arc::new(AtomicBool::new(true)),
         metrics: prometheus::install(&shutdown),
         log_level: logging::install(&logging::Config { level, ..Default::default() }).unwrap(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hookbus::config::{OneOrMany, Secret};
 use hookbus::dead_letter::{self, DeadLetters};
 use hookbus::envelope::{Data, Envelope, SourceName};
-use hookbus::ingress::{self, Endpoint, Ingress, Parts};
+use hookbus::ingress::{self, Captures, Endpoint, Ingress, Parts};
 use hookbus::journal::{self, CursorSpec, Journal, RealDisk};
 use hookbus::router::Router;
 use hookbus::shutdown::{Phase, Shutdown};
@@ -168,8 +168,10 @@ impl Rig {
         let journal = Journal::open(&journal, &directory.path().join("journal"), disk, &[cursor]).unwrap();
         let letters = directory.path();
         let dead_letters = DeadLetters::open(&dead_letter::Config::default(), letters, &shutdown).unwrap();
+        let sources = sources.into_iter().map(|source| (source.name.clone(), source)).collect();
         let parts = Parts {
-            sources: sources.into_iter().map(|source| (source.name.clone(), source)).collect(),
+            captures: Captures::of(&sources, &shutdown),
+            sources,
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
             router,

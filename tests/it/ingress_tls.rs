@@ -1,16 +1,15 @@
 //! The ingress over TLS: versions and protocols, clients' certificates, certificates that change, and how it all ends.
 
 use crate::ingress_rig::{Client, Reply, Rig, SOON, post, seen, who};
+use crate::support::authority::{Authority, Pair};
 use crate::support::daemon::{Daemon, PROGRAM};
 use crate::support::eventually;
 use hookbus::config::Period;
 use hookbus::ingress::tls::{self, ClientCertificates, MinVersion};
 use hookbus::ingress::{self, Address};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,71 +22,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-// === Certificates
-
-/// An authority of the test's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate with its key.
-struct Pair {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn pair(&self, name: &str) -> Pair {
-        self.pair_until(name, SystemTime::now() + 90 * DAY)
-    }
-
-    fn pair_until(&self, name: &str, end: SystemTime) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_after = end.into();
-        // Without the name that rcgen gives everybody.
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        Pair { certificate: params.signed_by(&key, &self.0).unwrap(), key }
-    }
-
-    /// A client that trusts this authority only, with a certificate of its own or without.
-    fn client(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Pair>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        match own {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::try_from(pair.key.serialize_der()).unwrap();
-                builder.with_client_auth_cert(vec![pair.der()], key).unwrap()
-            }
-        }
-    }
-}
-
-impl Pair {
-    fn write(&self, directory: &Path) {
-        std::fs::create_dir_all(directory).unwrap();
-        // Beside and renamed, as careful tools do it.
-        for (name, text) in [("tls.crt", self.certificate.pem()), ("tls.key", self.key.serialize_pem())] {
-            let new = directory.join("new");
-            std::fs::write(&new, text).unwrap();
-            std::fs::rename(&new, directory.join(name)).unwrap();
-        }
-    }
-
-    fn der(&self) -> CertificateDer<'static> {
-        self.certificate.der().clone()
-    }
-}
 
 /// The server's certificate of these tests.
 const SERVER: &str = "hooks.test";
@@ -115,7 +49,7 @@ impl TlsRig {
     async fn with(change: impl FnOnce(&mut ingress::Config)) -> TlsRig {
         let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
         authority.pair(SERVER).write(folder.path());
-        std::fs::write(folder.path().join("ca.crt"), authority.0.pem()).unwrap();
+        std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
         let mut config = ingress::Config { tls: keys(folder.path()), ..ingress::Config::default() };
         change(&mut config);
         // What a test says about the clients' authorities is relative to the folder.
@@ -124,7 +58,7 @@ impl TlsRig {
     }
 
     fn client(&self) -> ClientConfig {
-        self.authority.client(&[&TLS13, &TLS12], None)
+        self.authority.client_config(&[&TLS13, &TLS12], None)
     }
 
     /// A raw connection over TLS.
@@ -165,7 +99,7 @@ async fn both_versions_of_tls_carry_both_versions_of_http() {
     assert_eq!(server.rig.endpoints[0].to_string(), format!("https://{to}"));
     for version in [&TLS12, &TLS13] {
         let config = || {
-            let mut config = server.authority.client(&[version], None);
+            let mut config = server.authority.client_config(&[version], None);
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             config
         };
@@ -186,10 +120,11 @@ async fn both_versions_of_tls_carry_both_versions_of_http() {
 async fn an_older_version_than_configured_is_refused() {
     let server = TlsRig::with(|config| config.tls.min_version = MinVersion::Tls13).await;
     let to = server.rig.address;
-    let old = http(server.authority.client(&[&TLS12], None), to).build().unwrap();
+    let old = http(server.authority.client_config(&[&TLS12], None), to).build().unwrap();
     assert!(ask(&old, to).await.unwrap_err().is_connect());
     let tcp = TcpStream::connect(to).await.unwrap();
-    let refused = shake_hands(tcp, server.authority.client(&[&TLS12], None)).await.unwrap_err().to_string();
+    let refused =
+        shake_hands(tcp, server.authority.client_config(&[&TLS12], None)).await.unwrap_err().to_string();
     assert!(refused.contains("ProtocolVersion"), "the alert says why: {refused}");
     let new = http(server.client(), to).build().unwrap();
     ask(&new, to).await.unwrap();
@@ -263,7 +198,7 @@ async fn a_client_is_known_by_the_certificate_of_a_trusted_authority() {
                 ("another authority's", Some(&foreign), None),
                 ("an expired one", Some(&expired), None),
             ] {
-                let client = http(server.authority.client(&[version], pair), to).build().unwrap();
+                let client = http(server.authority.client_config(&[version], pair), to).build().unwrap();
                 let sees = ask(&client, to).await.ok().map(|(_, sees)| sees);
                 let expected = expected.map(|name| format!("127.0.0.1 https {SERVER}:{}{name}", to.port()));
                 assert_eq!(sees, expected, "{who:?}, {version:?}: {sentence}");
@@ -291,7 +226,7 @@ async fn nobody_is_asked_for_a_certificate_unless_configured() {
     let server = TlsRig::plain().await;
     let to = server.rig.address;
     let own = server.authority.pair("shop.test");
-    let client = http(server.authority.client(&[&TLS13], Some(&own)), to).build().unwrap();
+    let client = http(server.authority.client_config(&[&TLS13], Some(&own)), to).build().unwrap();
     assert_eq!(ask(&client, to).await.unwrap().1, format!("127.0.0.1 https {SERVER}:{}", to.port()));
 }
 
@@ -301,7 +236,7 @@ async fn a_session_is_resumed_only_where_no_certificate_is_asked_for() {
         let server = TlsRig::with(|config| config.tls.client_ca = client_ca.map(Into::into)).await;
         for version in [&TLS12, &TLS13] {
             let own = server.authority.pair("shop.test");
-            let config = server.authority.client(&[version], client_ca.map(|_| &own));
+            let config = server.authority.client_config(&[version], client_ca.map(|_| &own));
             let mut kind = None;
             for _ in 0..2 {
                 let tcp = TcpStream::connect(server.rig.address).await.unwrap();
@@ -456,11 +391,11 @@ async fn a_new_client_authority_is_trusted_and_the_old_one_no_more() {
     let other = Authority::new();
     let (old, new) = (server.authority.pair("shop.test"), other.pair("shop.test"));
     let takes = async |pair: &Pair| {
-        let client = http(server.authority.client(&[&TLS13], Some(pair)), to).build().unwrap();
+        let client = http(server.authority.client_config(&[&TLS13], Some(pair)), to).build().unwrap();
         ask(&client, to).await.is_ok()
     };
     assert_eq!((takes(&old).await, takes(&new).await), (true, false));
-    std::fs::write(server.folder.path().join("ca.crt"), other.0.pem()).unwrap();
+    std::fs::write(server.folder.path().join("ca.crt"), other.pem()).unwrap();
     eventually("the new authority", async || takes(&new).await.then_some(())).await;
     assert!(!takes(&old).await);
 }
@@ -570,7 +505,7 @@ async fn the_program_shows_when_its_certificate_ends_and_warns_before() {
         (daemon.metric("hookbus_ingress_tls_reload_failures_total").await == Some(1.0)).then_some(())
     })
     .await;
-    let sender = http(authority.client(&[&TLS13], None), daemon.ingress).build().unwrap();
+    let sender = http(authority.client_config(&[&TLS13], None), daemon.ingress).build().unwrap();
     let url = format!("https://{SERVER}:{}/hooks/inbox", daemon.ingress.port());
     let post = async || sender.post(&url).body("x").send().await.unwrap().status();
     assert_eq!(post().await, 200, "the pair from before serves on");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admin_capture;
 mod admin_cli;
 mod campaign_fanout;
 mod config_whole;
@@ -13,6 +14,7 @@ mod e2e_http_sink;
 mod e2e_kill;
 mod e2e_secrets;
 mod e2e_shutdown;
+mod e2e_signed;
 mod ingress_answers;
 mod ingress_bounds;
 mod ingress_hostile;
@@ -23,7 +25,12 @@ mod ingress_shutdown;
 mod ingress_tls;
 mod journal_durability;
 mod journal_formats;
+mod senders_cloudevents;
+mod register;
+mod register_delivery;
 mod senders_fixtures;
+mod senders_generic;
+mod senders_signed;
 mod sink_amqp;
 mod sink_http;
 mod sink_jetstream;

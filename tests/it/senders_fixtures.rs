@@ -44,6 +44,7 @@ fn read(source: &ConfiguredSource, body: &Bytes) -> Result<Envelope, Unreadable>
             path_secret_matched: false,
             query: None,
             headers: &HeaderMap::new(),
+            rate: None,
         },
         body,
         arrival: Arrival { at: ARRIVAL, unique: uuid::Uuid::now_v7() },

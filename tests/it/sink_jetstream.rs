@@ -4,14 +4,13 @@ use crate::sink_http::{event, sink};
 use crate::sink_nats::{
     assert_binary, assert_structured, delivers_again, hostile, ids, keys, limited, numbered, reason,
 };
+use crate::support::authority::Authority;
 use crate::support::brokers::nats::{Nats, NatsOptions};
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hookbus::envelope::{Attribute, Data, Envelope};
 use hookbus::sink::{Outcome, Reason, Sink};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use std::path::Path;
 use std::sync::Arc;
 
 fn stream(nats: &Nats, common: &str, more: &str) -> Arc<dyn Sink> {
@@ -53,7 +52,10 @@ async fn both_forms_are_kept_with_the_sender_s_bytes_untouched() {
     let kept = nats.read_stream("EVENTS");
     assert_structured(&kept[0]);
     assert_eq!(kept[0].headers["Nats-Expected-Stream"], "EVENTS");
-    assert_eq!(kept[0].headers["Nats-Msg-Id"], "orders|//hookbus/sources/whatsapp|msg%20100%25%20%E2%82%AC");
+    assert_eq!(
+        kept[0].headers["Nats-Msg-Id"],
+        "orders|whatsapp|//hookbus/sources/whatsapp|msg%20100%25%20%E2%82%AC"
+    );
     assert_eq!(
         (kept[0].subject.as_str(), kept[1].subject.as_str()),
         ("hooks.a", "hooks.io.z-api.message.received")
@@ -92,11 +94,21 @@ async fn the_same_id_of_another_source_or_without_identity_is_another_event() {
     let nameless =
         with(|event| _ = event.extensions.insert("dedupe".into(), Attribute::Text("none".to_owned())));
     assert!(!nameless.can_repeat());
-    for event in [event(), with(|event| event.source = "//elsewhere".to_owned()), nameless.clone(), nameless]
-    {
-        assert_eq!(sink.deliver(&event).await, Outcome::Delivered);
+    let named = |source: &str, id: &str| with(|event| (event.source, event.id) = (source.into(), id.into()));
+    let through_another = with(|event| _ = event.extensions.insert("hookbussource".into(), "other".into()));
+    let events = [
+        event(),
+        with(|event| event.source = "//elsewhere".to_owned()),
+        through_another,
+        named("a|b", "c"),
+        named("a", "b|c"),
+        nameless.clone(),
+        nameless,
+    ];
+    for event in &events {
+        assert_eq!(sink.deliver(event).await, Outcome::Delivered);
     }
-    assert_eq!(nats.read_stream("EVENTS").len(), 4);
+    assert_eq!(nats.read_stream("EVENTS").len(), events.len());
 }
 
 #[tokio::test]
@@ -306,54 +318,34 @@ async fn a_server_without_jetstream_is_no_destination() {
     assert_eq!(reason(&outcome), ("away", Some(Reason::DestinationMissing)));
 }
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes `NAME.pem` and `NAME.key` for `subject`, and the authority's own certificate beside them.
-    fn issue(&self, folder: &Path, name: &str, subject: &str) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![subject.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-        std::fs::write(folder.join(format!("{name}-ca.pem")), self.0.pem()).unwrap();
-    }
-}
-
 #[tokio::test]
 async fn over_tls_both_sides_show_certificates_and_trust_only_their_authority() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let authority = Authority::new();
-    authority.issue(folder.path(), "server", "localhost");
-    authority.issue(folder.path(), "client", "client");
-    Authority::new().issue(folder.path(), "stranger", "client");
+    for (authority, ca, names) in [
+        (Authority::new(), "ca.pem", &["server", "client"][..]),
+        (Authority::new(), "stranger-ca.pem", &["stranger"]),
+    ] {
+        authority.file(folder.path(), ca);
+        for name in names {
+            authority.leaf_files(folder.path(), name);
+        }
+    }
     let lines = format!(
         "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
         at("server.pem"),
         at("server.key"),
-        at("server-ca.pem")
+        at("ca.pem")
     );
     let nats = Nats::start_with(NatsOptions { lines, ..NatsOptions::default() }).await;
     let port = nats.address().rsplit_once(':').unwrap().1.to_owned();
     let core = |scheme: &str, more: &str| {
         sink(&format!("[sinks.orders.nats]\nurl = \"{scheme}://localhost:{port}\"\nsubject = \"a\"\n{more}"))
     };
-    let own = format!(
-        "ca = {:?}\ncert = {:?}\nkey = {:?}",
-        at("server-ca.pem"),
-        at("client.pem"),
-        at("client.key")
-    );
-    let no_certificate = format!("ca = {:?}", at("server-ca.pem"));
+    let own = format!("ca = {:?}\ncert = {:?}\nkey = {:?}", at("ca.pem"), at("client.pem"), at("client.key"));
+    let no_certificate = format!("ca = {:?}", at("ca.pem"));
     let stranger = own.replace("client.", "stranger.");
-    let untrusting = own.replace("server-ca.pem", "stranger-ca.pem");
+    let untrusting = own.replace("ca.pem", "stranger-ca.pem");
     for (sentence, scheme, more, ending) in [
         ("both know each other", "tls", own.as_str(), ("delivered", None)),
         ("files alone say that TLS is wanted", "nats", own.as_str(), ("delivered", None)),

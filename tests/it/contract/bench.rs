@@ -14,7 +14,8 @@ pub const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// Webhooks that are posted at once where their order does not matter.
 const SENDERS: usize = 48;
 
-/// The generic source takes the identity and whatever a destination may depend on from the body.
+/// The generic source takes the identity and whatever a destination may depend on from the body; the other is for
+/// CloudEvents as their senders mean them.
 const SOURCE: &str = r#"
 [ingress]
 body_max = "4MiB"
@@ -23,6 +24,7 @@ id = "/id"
 type = "/type"
 subject = "/subject"
 key = "/key"
+[sources.events.cloudevents]
 "#;
 
 /// See the module.
@@ -43,7 +45,7 @@ impl<R: Rig> Bench<R> {
     pub async fn with(rig: R, keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!("{SOURCE}[sinks.{SINK}]\n{keys}\n{}", rig.table());
-        let daemon = Daemon::start_writing(folder.path(), &config, rig.stdout()).await;
+        let daemon = Daemon::start_printing(folder.path(), &config, rig.stdout()).await;
         Bench { rig, daemon, folder, config }
     }
 
@@ -51,7 +53,7 @@ impl<R: Rig> Bench<R> {
     pub async fn start_again(self, stopped: impl AsyncFnOnce(Daemon)) -> Self {
         let Bench { rig, daemon, folder, config } = self;
         stopped(daemon).await;
-        let daemon = Daemon::start_writing(folder.path(), &config, rig.stdout()).await;
+        let daemon = Daemon::start_printing(folder.path(), &config, rig.stdout()).await;
         Bench { rig, daemon, folder, config }
     }
 

@@ -7,7 +7,7 @@ use crate::support::proxy::Proxy;
 use async_nats::jetstream::stream::Config as StreamConfig;
 use serde_json::{Value, json};
 
-/// The event's own part of `Nats-Msg-Id`, which begins with the sink and the source.
+/// The event's own part of `Nats-Msg-Id`, which begins with the sink and the sources.
 const ID_IN_MESSAGE_ID: &str = "the id in Nats-Msg-Id";
 
 /// See the module.

@@ -128,7 +128,7 @@ impl Rig for KafkaRig {
     async fn arrived(&self) -> Vec<Arrived> {
         let records = self.kafka().read_all(&self.topic).await;
         let arrived = records.into_iter().map(|record| Arrived {
-            body: record.value.expect("no value is null").into_bytes(),
+            body: record.value.expect("no value is null"),
             headers: record.headers.into_iter().collect(),
             key: record.key,
         });

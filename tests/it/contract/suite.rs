@@ -22,6 +22,7 @@ macro_rules! suite {
             cases_of! { $rig:
                 delivering::structured_events_arrive_with_the_sender_s_bytes_and_the_headers_of_their_kind,
                 delivering::binary_events_are_the_sender_s_bytes_with_attributes_as_headers,
+                delivering::cloudevents_leave_in_either_form_as_they_came_in,
                 delivering::events_of_one_key_arrive_in_order_beside_those_of_others,
                 delivering::strict_order_is_the_order_of_the_journal,
                 delivering::ten_thousand_events_under_way_at_once_arrive_without_one_missing,

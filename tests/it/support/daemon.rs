@@ -38,17 +38,17 @@ impl Daemon {
 
     /// Starts with this configuration (TOML without the listeners), on free ports, in `folder`.
     pub async fn start(folder: &Path, config: &str) -> Daemon {
-        Self::start_writing(folder, config, Stdio::null()).await
+        Self::start_printing(folder, config, Stdio::null()).await
     }
 
-    /// The same with somebody at its standard output.
-    pub async fn start_writing(folder: &Path, config: &str, stdout: Stdio) -> Daemon {
+    /// As [`Daemon::start`], with its standard output going somewhere.
+    pub async fn start_printing(folder: &Path, config: &str, output: impl Into<Stdio>) -> Daemon {
         let file = folder.join("hookbus.toml");
         std::fs::write(&file, config).unwrap();
-        Self::start_with(folder, Some(&file), stdout).await
+        Self::start_with(folder, Some(&file), output.into()).await
     }
 
-    async fn start_with(folder: &Path, config: Option<&Path>, stdout: Stdio) -> Daemon {
+    async fn start_with(folder: &Path, config: Option<&Path>, output: Stdio) -> Daemon {
         let mut command = Command::new(PROGRAM);
         if let Some(file) = config {
             command.arg("--config").arg(file);
@@ -60,7 +60,7 @@ impl Daemon {
             .env("HOOKBUS__ADMIN__LISTEN", "127.0.0.1:0")
             .env("HOOKBUS__LOG__FORMAT", "json")
             .stdin(Stdio::null())
-            .stdout(stdout)
+            .stdout(output)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -131,6 +131,19 @@ impl Daemon {
         Command::new(PROGRAM)
             .args(arguments)
             .args(["--admin", &format!("http://{}", self.admin)])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// Runs `hookbus send` with this daemon's configuration and its real address.
+    pub async fn send(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(PROGRAM)
+            .args(["--config", "hookbus.toml", "send"])
+            .args(arguments)
+            .args(["--ingress", &format!("http://{}", self.ingress)])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .output()

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod brokers;
 pub mod daemon;
 pub mod disk;
+pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
@@ -42,11 +43,16 @@ where
     found.await.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
 }
 
-/// A client for loopback, with the process-wide crypto provider that reqwest wants to exist.
+/// A client for loopback.
 pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+/// The same before it is built, with the process-wide crypto provider that reqwest wants to exist.
+fn client_builder() -> reqwest::ClientBuilder {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     });
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy()
 }

@@ -2,6 +2,7 @@
 
 use super::super::bench::{Bench, delivered, event};
 use super::super::{Arrived, Rig, Setup};
+use crate::senders_cloudevents::{self as cloudevents, Form, Understood};
 use hookbus::sink::{Format, SINK_TYPES};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,6 +78,23 @@ pub async fn binary_events_are_the_sender_s_bytes_with_attributes_as_headers<R: 
     assert_eq!(header("traceparent"), TRACE);
     if let Some(identity) = binding.identity {
         assert_eq!(header(identity), "odd");
+    }
+}
+
+pub async fn cloudevents_leave_in_either_form_as_they_came_in<R: Rig>() {
+    let sent = cloudevents::cases();
+    let in_a_line = R::BINDING.is_none();
+    for (format, form) in [("structured", Form::Structured { in_a_line }), ("binary", Form::Binary)] {
+        if format == "binary" && in_a_line {
+            continue;
+        }
+        let bench = Bench::<R>::start(Setup::Plain, &format!("format = \"{format}\"")).await;
+        cloudevents::send_all(&bench.daemon, &sent).await;
+        bench.settled().await;
+        let arrived = bench.rig.arrived().await;
+        let arrived: Vec<_> = arrived.iter().map(|event| Understood::of(event, R::BINDING, form)).collect();
+        cloudevents::check_all(&sent, &arrived, form);
+        bench.stop().await;
     }
 }
 

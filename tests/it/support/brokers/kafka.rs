@@ -13,6 +13,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -63,7 +65,7 @@ pub struct Read {
     /// `None` is no key, which is another thing than an empty one.
     pub key: Option<String>,
     /// `None` is a null value.
-    pub value: Option<String>,
+    pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, String)>,
 }
 
@@ -235,32 +237,51 @@ impl Kafka {
 
     /// Every record of a topic by partition and offset; read by kcat.
     pub async fn read_all(&self, topic: &str) -> Vec<Read> {
-        const FORMAT: &str = "%p\\x1f%o\\x1f%K\\x1f%S\\x1f%h\\x1f%k\\x1f%s\\x1e";
-        let arguments =
-            ["-C", "-e", "-q", "-b", &self.address(), "-t", topic, "-o", "beginning", "-f", FORMAT];
+        let arguments = ["-C", "-J", "-e", "-q", "-b", &self.address(), "-t", topic, "-o", "beginning"];
         let output = tokio::process::Command::new("kcat").args(arguments).output().await.unwrap();
         assert!(output.status.success(), "kcat: {}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        let mut records: Vec<Read> = text.split_terminator('\x1e').map(read).collect();
+        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let mut records: Vec<Read> = lines.map(|line| read(serde_json::from_slice(line).unwrap())).collect();
         records.sort_by_key(|record| (record.partition, record.offset));
         records
     }
 }
 
-fn read(text: &str) -> Read {
-    let fields: Vec<&str> = text.splitn(7, '\x1f').collect();
-    let [partition, offset, key_bytes, value_bytes, headers, key, value] = fields[..] else {
-        panic!("not a record of kcat's: {text:?}");
-    };
-    let unless_null = |bytes: &str, text: &str| (bytes != "-1").then(|| text.to_owned());
-    let headers = headers.split(',').filter_map(|pair| pair.split_once('='));
-    Read {
-        partition: partition.parse().unwrap(),
-        offset: offset.parse().unwrap(),
-        key: unless_null(key_bytes, key),
-        value: unless_null(value_bytes, value),
-        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+/// A line of kcat's JSON: the only one of its forms in which a header may hold any character.
+#[derive(Deserialize)]
+struct Line {
+    partition: u32,
+    offset: u64,
+    key: Option<String>,
+    payload: Option<Raw>,
+    /// Name, value, name, value.
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+/// A JSON string whose bytes kcat writes as they are, UTF-8 or not.
+struct Raw(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Raw;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
+}
+
+fn read(line: Line) -> Read {
+    let Line { partition, offset, key, payload, headers } = line;
+    let headers = headers.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    Read { partition, offset, key, value: payload.map(|Raw(bytes)| bytes), headers }
 }
 
 fn java() -> Command {
