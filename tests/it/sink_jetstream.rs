@@ -2,7 +2,8 @@
 
 use crate::sink_http::{event, sink};
 use crate::sink_nats::{
-    assert_binary, assert_structured, delivers_again, hostile, ids, keys, limited, numbered, reason,
+    assert_binary, assert_structured, delivers_again, delivers_among_forbidden, hostile, ids, keys, limited,
+    numbered, reason,
 };
 use crate::support::authority::Authority;
 use crate::support::brokers::nats::{Nats, NatsOptions};
@@ -309,6 +310,21 @@ async fn permissions_that_are_missing_are_named_and_suffice_once_granted() {
         nats.reload(&granted).await;
         delivers_again(&sink, Reason::NotAuthorized).await;
     }
+}
+
+#[tokio::test]
+async fn a_sender_who_chooses_forbidden_subjects_stops_no_other_event() {
+    let good = "\"hooks.good.>\", \"$JS.API.STREAM.INFO.EVENTS\"";
+    let lines = limited().lines.replace("\"hooks.>\", \"_INBOX.>\"", good);
+    let nats = Nats::start_with(NatsOptions { lines, ..limited() }).await;
+    nats.create_stream_with(events()).await;
+    let more = "stream = \"EVENTS\"\nsubject = \"hooks.{type}\"\nuser = \"app\"\npassword = \"right\"";
+    let sink = sink(&keys("jetstream", &nats, "timeout = \"5s\"", more));
+    // Of so many at once the client may lose refusals, which then run into the time-out.
+    let delivered = delivers_among_forbidden(&sink).await;
+    let kept: Vec<_> = nats.read_stream("EVENTS").into_iter().map(|message| message.subject).collect();
+    assert_eq!(kept.len(), 500);
+    assert_eq!(kept.into_iter().collect::<std::collections::BTreeSet<_>>(), delivered);
 }
 
 #[tokio::test]

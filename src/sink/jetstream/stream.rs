@@ -132,7 +132,8 @@ impl Stream {
 
 async fn lookup(name: &str, link: &Link) -> Result<Result<StreamConfig, Failure>, NotSent> {
     let subject = format!("$JS.API.STREAM.INFO.{name}");
-    let question = Message { subject, headers: HeaderMap::new(), payload: Bytes::new() };
+    let question =
+        Message { subject, is_led_by_event: false, headers: HeaderMap::new(), payload: Bytes::new() };
     let missing = |problem: String| Failure::new(Reason::DestinationMissing, problem);
     let reply = match timeout(LOOKUP_TIMEOUT, link.request(question)).await {
         Ok(reply) => reply?,

@@ -10,21 +10,22 @@
 //! further one makes the client tell of a slow consumer, behind all refusals that came before. The client drops events
 //! when 128 of them wait. Among 128 that wait at most one is a fence, so one of the two sides of it has at least 63
 //! refusals: when 60 come between two fences, everything in flight ends as refused and the connection is given up,
-//! before any fence that comes after a dropped refusal.
+//! before any fence that comes after a dropped refusal. Where events lead to subjects, a sender could bring that about:
+//! after the first refusal of such a subject, the next connections have few messages in flight, too few for it.
 
 use super::super::{Failure, Outcome, Reason};
 use super::message::Message;
 use super::server::{CONNECT_TIMEOUT, Server};
 pub(in super::super) use super::tracker::NotSent;
-use super::tracker::Tracker;
+use super::tracker::{CAREFUL_IN_FLIGHT_MAX, Place, Ticket, Tracker};
 use async_nats::client::{PublishErrorKind, Request};
 use async_nats::{Client, Event, RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use std::error::Error;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout};
 
 /// How long a connection may take to be closed politely.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -52,6 +53,9 @@ pub(in super::super) struct Link {
     host: String,
     tracker: Arc<Tracker>,
     fence: Option<Arc<Fence>>,
+    /// The places in flight, where they are few.
+    places: Option<Arc<Semaphore>>,
+    made: Instant,
 }
 
 impl Link {
@@ -60,7 +64,7 @@ impl Link {
     /// # Errors
     /// Why there is no connection, or none that can be used.
     pub(in super::super) async fn open(server: &Server, with_fence: bool) -> Result<Link, Failure> {
-        let tracker = Arc::new(Tracker::new(Arc::clone(&server.refused)));
+        let tracker = Arc::new(Tracker::new(Arc::clone(&server.refused), with_fence));
         // Weak, because the client would keep itself alive otherwise.
         let next_fence = Arc::new(OnceLock::<Weak<Fence>>::new());
         let observe = {
@@ -84,12 +88,28 @@ impl Link {
         } else {
             None
         };
-        let link = Link { client, host, tracker, fence };
+        let is_careful = server.refused.has_subject();
+        let places = is_careful.then(|| Arc::new(Semaphore::new(CAREFUL_IN_FLIGHT_MAX)));
+        let link = Link { client, host, tracker, fence, places, made: Instant::now() };
         if let Some(fence) = &link.fence {
             next_fence.get_or_init(|| Arc::downgrade(fence));
             link.prove(fence).await?;
         }
         Ok(link)
+    }
+
+    /// How long ago it was made.
+    pub(super) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    fn wait_for(&self, message: &Message) -> Result<Ticket, NotSent> {
+        self.tracker.wait_for(&message.subject, message.is_led_by_event, message.bytes())
+    }
+
+    async fn place(&self) -> Option<Place> {
+        // It is never closed.
+        Arc::clone(self.places.as_ref()?).acquire_owned().await.ok()
     }
 
     /// The server's name, for sentences.
@@ -104,8 +124,9 @@ impl Link {
 
     /// Publishes and waits until the server has taken or refused it. Cancelling leaves that open.
     pub(in super::super) async fn publish(&self, message: Message) -> Result<Outcome, NotSent> {
-        let mut ticket = self.tracker.wait_for(&message.subject, message.bytes())?;
-        let Message { subject, headers, payload } = message;
+        let place = self.place().await;
+        let mut ticket = self.wait_for(&message)?;
+        let Message { subject, headers, payload, .. } = message;
         if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
             return match error.kind() {
                 PublishErrorKind::Send => Err(NotSent(self.tracker.lost())),
@@ -114,7 +135,7 @@ impl Link {
                 }
             };
         }
-        if self.tracker.handed_over(ticket.number)
+        if self.tracker.handed_over(ticket.number, place)
             && let Some(fence) = &self.fence
         {
             // Cancelled here, nobody gets a fence any more; all run into their time-out, which ends the connection.
@@ -125,8 +146,9 @@ impl Link {
 
     /// Publishes and waits for an answer, or for the news that there will be none. Cancelling leaves the outcome open.
     pub(in super::super) async fn request(&self, message: Message) -> Result<Reply, NotSent> {
-        let mut ticket = self.tracker.wait_for(&message.subject, message.bytes())?;
-        let Message { subject, headers, payload } = message;
+        let _place = self.place().await;
+        let mut ticket = self.wait_for(&message)?;
+        let Message { subject, headers, payload, .. } = message;
         let request = Request::new().headers(headers).payload(payload);
         let answer = tokio::select! { biased;
             answer = self.client.send_request(subject, request) => answer,
@@ -172,9 +194,9 @@ impl Link {
 
     /// Puts the message into the fences' subscription that fills it, and waits for a first fence to come back.
     async fn prove(&self, fence: &Fence) -> Result<(), Failure> {
-        let mut ticket = self.tracker.wait_for(&fence.inbox, 0).map_err(|NotSent(failure)| failure)?;
+        let mut ticket = self.tracker.wait_for(&fence.inbox, false, 0).map_err(|NotSent(failure)| failure)?;
         fence.send().await;
-        if self.tracker.handed_over(ticket.number) {
+        if self.tracker.handed_over(ticket.number, None) {
             fence.send().await;
         }
         match timeout(CONNECT_TIMEOUT, ticket.outcome()).await {

@@ -27,6 +27,8 @@ const EMPTY_TOKEN: &str = "_";
 #[derive(Debug)]
 pub(in super::super) struct Message {
     pub(in super::super) subject: String,
+    /// Do an event's attributes decide over the subject?
+    pub(in super::super) is_led_by_event: bool,
     pub(in super::super) headers: HeaderMap,
     pub(in super::super) payload: Bytes,
 }
@@ -77,7 +79,9 @@ impl Messages {
     /// [`Reason::NotEncodable`] where the event's subject or attributes cannot be expressed.
     pub(in super::super) fn encode(&self, event: &Envelope) -> Result<Message, Failure> {
         let subject = subject(&self.destination, event)?;
-        let mut message = Message { subject, headers: HeaderMap::new(), payload: Bytes::new() };
+        let is_led_by_event = self.destination.constant().is_none();
+        let mut message =
+            Message { subject, is_led_by_event, headers: HeaderMap::new(), payload: Bytes::new() };
         match self.format {
             Format::Structured => {
                 message.add("Content-Type", STRUCTURED_MEDIA_TYPE)?;

@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// How many connections one delivery may find dead before its message was sent.
 const CONNECTIONS_MAX: usize = 2;
+/// From when on a connection is given up whose user may not publish to an event's own subject: a sender who chooses such
+/// subjects must not have us connect for each.
+const REFUSED_LOG_IN_AGE: Duration = Duration::from_secs(5);
 
 /// What makes the difference between the kinds.
 pub(in super::super) trait Kind: Send + Sync {
@@ -63,7 +66,7 @@ impl<K: Kind> Sender<K> {
             let link = K::link(&session);
             match timeout_at(deadline, self.kind.send(&session, event)).await {
                 Ok(Ok(outcome)) => {
-                    if ends_the_connection(&outcome) {
+                    if ends_the_connection(&outcome, link.age()) {
                         self.connection.give_up(&session);
                     }
                     return outcome;
@@ -86,12 +89,13 @@ impl<K: Kind> Sender<K> {
 }
 
 /// Another log-in may be allowed more, and a lost connection is of no use.
-fn ends_the_connection(outcome: &Outcome) -> bool {
+fn ends_the_connection(outcome: &Outcome, age: Duration) -> bool {
     match outcome {
         Outcome::Away(failure) | Outcome::Retry(failure) => {
             matches!(failure.reason, Reason::NotAuthorized | Reason::ConnectionLost)
         }
-        Outcome::Delivered | Outcome::Busy { .. } | Outcome::Reject(_) => false,
+        Outcome::Reject(failure) => failure.reason == Reason::NotAuthorized && age >= REFUSED_LOG_IN_AGE,
+        Outcome::Delivered | Outcome::Busy { .. } => false,
     }
 }
 

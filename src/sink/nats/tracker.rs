@@ -8,11 +8,14 @@ use super::server::{quoted, server_reason};
 use async_nats::{Event, ServerError};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// Refusals between two fences after which the connection is given up: less than half of the 128 events that may wait
 /// in the client (see `link`).
 const DENIALS_MAX: u32 = 60;
+/// The messages that may be in flight after an event led to a refused subject, so that their refusals stay below
+/// [`DENIALS_MAX`] however many there are.
+pub(super) const CAREFUL_IN_FLIGHT_MAX: usize = 50;
 
 /// What a server says before it ends a connection over one message.
 const TOO_LARGE: &str = "Maximum Payload Violation";
@@ -29,16 +32,17 @@ pub(super) struct Tracker {
     /// The server's name, once it is known.
     host: OnceLock<String>,
     refused: Arc<Refused>,
+    has_fences: bool,
 }
 
 #[derive(Default)]
 struct State {
     entries: HashMap<u64, Entry>,
     next: u64,
-    /// Handed over since the last fence.
-    handed_over: Vec<u64>,
+    /// Handed over since the last fence, each with its place among those in flight.
+    handed_over: Vec<(u64, Option<Place>)>,
     /// What the fence covers that is out.
-    fenced: Option<Vec<u64>>,
+    fenced: Option<Vec<(u64, Option<Place>)>>,
     denials: u32,
     /// The subjects they named; at most as many as were in flight when the first refusal came, since a connection with
     /// refusals is given up.
@@ -50,11 +54,24 @@ struct State {
     lost: Option<Failure>,
 }
 
+/// One of the places in flight, where they are few; free again when all refusals before it have been told.
+pub(super) type Place = OwnedSemaphorePermit;
+
 /// A message that waits.
 struct Entry {
     subject: String,
+    is_led_by_event: bool,
     bytes: usize,
+    /// It was refused, which is told in its turn, with the fence: others that were taken may be told before.
+    denied: Option<Failure>,
     done: oneshot::Sender<Outcome>,
+}
+
+impl Entry {
+    /// Whoever waited may have given up.
+    fn end(self, outcome: Outcome) {
+        let _ = self.done.send(self.denied.map_or(outcome, Outcome::Reject));
+    }
 }
 
 /// A place among those that wait; given back when nobody waits any more.
@@ -83,8 +100,8 @@ impl Drop for Ticket {
 }
 
 impl Tracker {
-    pub(super) fn new(refused: Arc<Refused>) -> Self {
-        Tracker { refused, ..Tracker::default() }
+    pub(super) fn new(refused: Arc<Refused>, has_fences: bool) -> Self {
+        Tracker { refused, has_fences, ..Tracker::default() }
     }
 
     pub(super) fn name(&self, host: &str) {
@@ -92,7 +109,12 @@ impl Tracker {
     }
 
     /// Before a message is handed over.
-    pub(super) fn wait_for(self: &Arc<Self>, subject: &str, bytes: usize) -> Result<Ticket, NotSent> {
+    pub(super) fn wait_for(
+        self: &Arc<Self>,
+        subject: &str,
+        is_led_by_event: bool,
+        bytes: usize,
+    ) -> Result<Ticket, NotSent> {
         let mut state = self.state();
         if let Some(failure) = &state.lost {
             return Err(NotSent(failure.clone()));
@@ -100,14 +122,17 @@ impl Tracker {
         let number = state.next;
         state.next += 1;
         let (done, waits) = oneshot::channel();
-        state.entries.insert(number, Entry { subject: subject.to_owned(), bytes, done });
+        let entry = Entry { subject: subject.to_owned(), is_led_by_event, bytes, denied: None, done };
+        state.entries.insert(number, entry);
         Ok(Ticket { of: Arc::clone(self), number, done: waits })
     }
 
     /// After it was: it is in the client's queue. Returns whether a fence is to be sent now.
-    pub(super) fn handed_over(&self, number: u64) -> bool {
+    pub(super) fn handed_over(&self, number: u64, place: Option<Place>) -> bool {
         let mut state = self.state();
-        state.handed_over.push(number);
+        if state.lost.is_none() {
+            state.handed_over.push((number, place));
+        }
         state.fence_due()
     }
 
@@ -155,26 +180,53 @@ impl Tracker {
             format!("{}: {}; grant the user this permission", self.host(), quoted(text)),
         );
         let is_named = |entry: &Entry| named == Some(entry.subject.as_str());
+        let mut refused: Vec<u64> = state.named(is_named).collect();
         // A subject that nobody waits for may be a mapped one, or an answer's: then it is not known who is refused.
-        let is_known =
-            state.entries.values().any(is_named) || named.is_some_and(|named| state.refused.contains(named));
-        let is_clear = is_known && state.denials < DENIALS_MAX;
-        let refused = state.entries.iter().filter(|(_, entry)| !is_clear || is_named(entry));
-        let refused: Vec<u64> = refused.map(|(number, _)| *number).collect();
+        if refused.is_empty() && !named.is_some_and(|named| state.refused.contains(named)) {
+            return self.end_all(state, &failure, &failure);
+        }
+        if refused.iter().any(|number| state.entries[number].is_led_by_event) {
+            self.refused.note_subject();
+            let led = format!("{}; an attribute of this event leads there", failure.detail);
+            let led = Failure::new(Reason::NotAuthorized, led);
+            if self.has_fences {
+                for number in &refused {
+                    state.entries.entry(*number).and_modify(|entry| entry.denied = Some(led.clone()));
+                }
+            } else if let Some(entry) = refused.iter().min().and_then(|number| state.leave_open(*number)) {
+                // Each has a refusal of its own.
+                entry.end(Outcome::Reject(led));
+            }
+            refused.clear();
+        }
         for number in refused {
             if let Some(entry) = state.leave_open(number) {
-                // Whoever waited may have given up.
-                let _ = entry.done.send(Outcome::Away(failure.clone()));
+                state.refused.insert(entry.subject.clone());
+                entry.end(Outcome::Away(failure.clone()));
             }
         }
-        if let (true, Some(named)) = (is_clear, named) {
-            state.refused.insert(named.to_owned());
+        if self.has_fences && state.denials >= DENIALS_MAX {
+            let unclear = format!("{}: more refusals than can be told apart", self.host());
+            self.end_all(state, &failure, &Failure::new(Reason::ConnectionLost, unclear));
         }
-        if !is_clear {
-            state.lost.get_or_insert(failure);
-            drop(state);
-            self.is_lost.send_replace(true);
+    }
+
+    /// Nothing can be known any more of what is in flight. `failure` is what refuses the events of a sink with one
+    /// subject; of an event that leads to its own, `unclear` is the reason, and where that is another it is tried again.
+    fn end_all(&self, mut state: MutexGuard<'_, State>, failure: &Failure, unclear: &Failure) {
+        let is_led = state.entries.values().any(|entry| entry.is_led_by_event);
+        state.lost.get_or_insert_with(|| if is_led { unclear } else { failure }.clone());
+        for (_, entry) in state.entries.drain() {
+            let outcome = if entry.is_led_by_event && unclear != failure {
+                Outcome::Retry(unclear.clone())
+            } else {
+                Outcome::Away(failure.clone())
+            };
+            entry.end(outcome);
         }
+        state.free_places();
+        drop(state);
+        self.is_lost.send_replace(true);
     }
 
     fn lose(&self) {
@@ -203,9 +255,9 @@ impl Tracker {
             } else {
                 Outcome::Retry(failure.clone())
             };
-            // Whoever waited may have given up.
-            let _ = entry.done.send(outcome);
+            entry.end(outcome);
         }
+        state.free_places();
         drop(state);
         self.is_lost.send_replace(true);
     }
@@ -231,10 +283,9 @@ impl State {
 
     fn fence_came_back(&mut self) -> bool {
         self.denials = 0;
-        for number in self.fenced.take().unwrap_or_default() {
+        for (number, _place) in self.fenced.take().unwrap_or_default() {
             if let Some(entry) = self.entries.remove(&number) {
-                // Whoever waited may have given up.
-                let _ = entry.done.send(Outcome::Delivered);
+                entry.end(Outcome::Delivered);
             }
         }
         self.fence_due()
@@ -246,6 +297,15 @@ impl State {
     fn surely_too_large_bytes(&self) -> Option<usize> {
         let largest = self.entries.values().map(|entry| entry.bytes).max();
         largest.filter(|bytes| *bytes >= self.open_bytes_max)
+    }
+
+    fn named(&self, is_named: impl Fn(&Entry) -> bool) -> impl Iterator<Item = u64> {
+        self.entries.iter().filter(move |(_, entry)| is_named(entry)).map(|(number, _)| *number)
+    }
+
+    fn free_places(&mut self) {
+        self.handed_over.clear();
+        self.fenced = None;
     }
 
     fn leave_open(&mut self, number: u64) -> Option<Entry> {
