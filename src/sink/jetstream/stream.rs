@@ -1,5 +1,6 @@
 //! What is known of the stream, and when it is asked for again.
-//! Holds: nothing is refused for what was known long ago: before a no, the server is asked anew, at most once a second.
+//! Holds: nothing is refused for what was known long ago: before a no, the server is asked anew, at most once a second;
+//! whoever waits while it is asked gets that answer, or that there was none.
 //! Absent on purpose: creating or changing a stream.
 
 use super::super::nats::link::{Link, NotSent, Reply};
@@ -82,8 +83,8 @@ fn matches(pattern: &str, subject: &str) -> bool {
 pub(super) struct Stream {
     name: String,
     known: Mutex<(Instant, Arc<StreamConfig>)>,
-    /// One question at a time.
-    asking: tokio::sync::Mutex<()>,
+    /// One question at a time: when the last one failed, and why.
+    asking: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
 impl Stream {
@@ -116,17 +117,34 @@ impl Stream {
     /// # Errors
     /// Why it cannot be asked for; [`Reason::DestinationMissing`] where it is gone.
     pub(super) async fn fresh(&self, link: &Link) -> Result<Arc<StreamConfig>, Failure> {
-        let _one_asks = self.asking.lock().await;
+        self.fresh_from(|| lookup(&self.name, link)).await
+    }
+
+    async fn fresh_from<F>(&self, ask: impl FnOnce() -> F) -> Result<Arc<StreamConfig>, Failure>
+    where
+        F: Future<Output = Result<Result<StreamConfig, Failure>, NotSent>>,
+    {
+        let began = Instant::now();
+        let mut failed = self.asking.lock().await;
         let (heard, config) = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if heard.elapsed() < FRESH {
             return Ok(config);
         }
-        let config = match lookup(&self.name, link).await {
-            Ok(config) => Arc::new(config?),
-            Err(NotSent(failure)) => return Err(failure),
-        };
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), Arc::clone(&config));
-        Ok(config)
+        if let Some((_, failure)) = failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(failure.clone());
+        }
+        match ask().await.unwrap_or_else(|NotSent(failure)| Err(failure)) {
+            Ok(config) => {
+                let config = Arc::new(config);
+                *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
+                    (Instant::now(), Arc::clone(&config));
+                Ok(config)
+            }
+            Err(failure) => {
+                *failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
     }
 }
 
@@ -169,6 +187,37 @@ async fn lookup(name: &str, link: &Link) -> Result<Result<StreamConfig, Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::future::join_all;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_question_that_fails_does_not_ask_again_and_who_comes_later_does() {
+        let stream = Stream {
+            name: "EVENTS".to_owned(),
+            known: Mutex::new((Instant::now(), Arc::default())),
+            asking: tokio::sync::Mutex::default(),
+        };
+        tokio::time::advance(FRESH).await;
+        let asked = AtomicU32::new(0);
+        let silent = || async {
+            asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(LOOKUP_TIMEOUT).await;
+            Ok(Err(Failure::new(Reason::Timeout, "silent")))
+        };
+        for round in 1..=2 {
+            for answer in join_all((0..100).map(|_| stream.fresh_from(silent))).await {
+                assert_eq!(answer.unwrap_err().reason, Reason::Timeout);
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), round);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let answers = async || {
+            let config = StreamConfig { max_msg_size: 7, ..StreamConfig::default() };
+            Ok(Ok(config))
+        };
+        assert_eq!(stream.fresh_from(answers).await.unwrap().max_msg_size, 7);
+        assert_eq!(stream.fresh_from(silent).await.unwrap().max_msg_size, 7, "known for a second");
+    }
 
     #[test]
     fn a_stream_s_patterns_take_what_the_server_would_put_there() {
