@@ -2,6 +2,7 @@
 
 use crate::sink_http::{event, sink};
 use crate::support::brokers::nats::{Nats, NatsOptions, Received};
+use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -251,34 +252,45 @@ async fn a_server_that_is_away_at_start_is_found_when_it_comes() {
 }
 
 #[tokio::test]
-async fn nothing_that_waited_when_the_server_died_is_sent_behind_our_back() {
+async fn nothing_that_waited_when_the_connection_broke_is_sent_behind_our_back() {
     const EVENTS: usize = 300;
+    const BYTES: usize = 100_000;
     let nats = Nats::start().await;
-    // A stream sees whatever comes, however soon after the restart.
+    // A stream sees whatever comes, whoever sends it.
     nats.create_stream("SEEN", &["hooks.>"]).await;
-    let sink = core(&nats, "", "");
+    // The server stays, so that the client could connect to it again.
+    let proxy = Proxy::start(nats.address().parse().unwrap()).await;
+    let url = format!("nats://{}", proxy.address);
+    let sink = sink(&format!("[sinks.orders.nats]\nurl = \"{url}\"\nsubject = \"hooks.a\""));
     assert_eq!(sink.deliver(&event()).await, Outcome::Delivered);
-    nats.signal("-STOP");
+    proxy.stall();
     // More than fits into the buffers of the system, so that most of it waits in the client.
     let mut large = Envelope::clone(&event());
-    large.data = Data::Text(Bytes::from("x".repeat(100_000)));
+    large.data = Data::Text(Bytes::from("x".repeat(BYTES)));
     let large = Arc::new(large);
     let sending = join_all((0..EVENTS).map(|_| sink.deliver(&large)));
-    let killing = async {
+    let breaking = async {
         for _ in 0..EVENTS {
             tokio::task::yield_now().await;
         }
-        nats.kill();
+        proxy.reset_all();
     };
-    let (outcomes, ()) = tokio::join!(sending, killing);
+    let (outcomes, ()) = tokio::join!(sending, breaking);
     for outcome in &outcomes {
-        assert!(matches!(reason(outcome).0, "retry" | "away"), "{outcome:?}");
+        assert_eq!(reason(outcome), ("retry", Some(Reason::ConnectionLost)));
     }
-    assert!(outcomes.iter().any(|outcome| reason(outcome).0 == "retry"), "the server died in the middle");
-    nats.start_again().await;
-    delivers_again(&sink, Reason::ConnectionRefused).await;
-    let seen: Vec<usize> = nats.read_stream("SEEN").iter().map(|message| message.payload.len()).collect();
-    assert!(seen.iter().all(|bytes| *bytes < 100_000) && seen.len() == 2, "{seen:?}");
+    proxy.pass();
+    for number in 0..100 {
+        assert_eq!(sink.deliver(&numbered(number)).await, Outcome::Delivered);
+    }
+    assert_eq!(proxy.accepted(), 2, "the first connection and the one that the sink made itself");
+    let seen = eventually("the stream has stored what was delivered", || async {
+        let seen = nats.read_stream("SEEN");
+        ids(&seen).contains("event-00099").then_some(seen)
+    })
+    .await;
+    let large = seen.iter().filter(|message| message.payload.len() >= BYTES).count();
+    assert_eq!((large, seen.len()), (0, 101));
 }
 
 #[tokio::test]
