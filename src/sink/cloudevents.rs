@@ -1,4 +1,5 @@
-//! The CloudEvents 1.0 bindings that all sinks share: the JSON format, NDJSON, and the attributes of binary mode.
+//! The CloudEvents 1.0 bindings that all sinks share: the JSON format, NDJSON, the attributes of binary mode, and the
+//! trace context.
 //! Holds: R7 (JSON data is copied as the sender wrote it: no number, key, order or repetition changes).
 //! Absent on purpose: where binary attributes go. Every protocol has its own prefix and place (`ce-` headers in HTTP
 //! and NATS, `ce_` in Kafka, `cloudEvents_` in AMQP); its sink takes [`attributes`] and writes them there.
@@ -62,6 +63,11 @@ pub(super) fn attributes(event: &Envelope) -> impl Iterator<Item = (&str, Cow<'_
     ];
     let present = required.into_iter().filter_map(|(name, value)| Some((name, Cow::Borrowed(value?))));
     present.chain(extensions(event).map(|(name, value)| (name, value.as_text())))
+}
+
+/// The trace context, which goes into the protocol's own headers as well (CloudEvents, distributed tracing extension).
+pub(super) fn trace_context(event: &Envelope) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+    ["traceparent", "tracestate"].into_iter().filter_map(|name| Some((name, event.attribute(name)?)))
 }
 
 /// A header's value for HTTP and NATS (HTTP binding, section 3.1.3.2): space, `"`, `%` and everything outside

@@ -23,6 +23,8 @@ mod signature;
 mod stdout;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod template;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use cloudevents::structured;

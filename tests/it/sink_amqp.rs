@@ -3,6 +3,7 @@
 use crate::sink_http::sink;
 use crate::support::brokers::free_port;
 use crate::support::brokers::rabbitmq::{MESSAGE_BYTES_MAX, Message, RabbitMq};
+use crate::support::ending::ending as ending_of;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use bytes::Bytes;
@@ -56,18 +57,7 @@ fn event(id: &str) -> Arc<Envelope> {
 }
 
 fn name(outcome: &Outcome) -> (&'static str, Option<Reason>) {
-    let (ending, failure) = match outcome {
-        Outcome::Delivered => return ("delivered", None),
-        Outcome::Retry(failure) => ("retry", failure),
-        Outcome::Busy { failure, .. } => ("busy", failure),
-        Outcome::Away(failure) => ("away", failure),
-        Outcome::Reject(failure) => ("reject", failure),
-    };
-    for secret in ["SECRET", "guest", "caf"] {
-        assert!(!failure.detail.contains(secret), "R8: {failure}");
-    }
-    assert!(failure.detail.chars().count() <= 300, "{failure}");
-    (ending, Some(failure.reason))
+    ending_of(outcome, &["SECRET", "guest", "caf"])
 }
 
 async fn ending(sink: &Arc<dyn Sink>, event: &Arc<Envelope>) -> (&'static str, Option<Reason>) {

@@ -1,5 +1,6 @@
 //! The http sink against real servers: what they receive, and what becomes of each way in which they answer or do not.
 
+use crate::support::ending::ending as ending_of;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -91,17 +92,7 @@ fn keys(address: SocketAddr, more: &str) -> String {
 }
 
 fn name(outcome: &Outcome) -> (&'static str, Option<Reason>) {
-    let (ending, failure) = match outcome {
-        Outcome::Delivered => return ("delivered", None),
-        Outcome::Retry(failure) => ("retry", failure),
-        Outcome::Busy { failure, .. } => ("busy", failure),
-        Outcome::Away(failure) => ("away", failure),
-        Outcome::Reject(failure) => ("reject", failure),
-    };
-    for secret in ["PASSWORD", "PATHSECRET", "QUERYSECRET", "ANSWERSECRET", "user"] {
-        assert!(!failure.detail.contains(secret), "R8: {failure}");
-    }
-    (ending, Some(failure.reason))
+    ending_of(outcome, &["PASSWORD", "PATHSECRET", "QUERYSECRET", "ANSWERSECRET", "user"])
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

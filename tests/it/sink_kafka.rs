@@ -3,6 +3,7 @@
 
 use crate::sink_http::event;
 use crate::support::brokers::kafka::{Kafka, PASSWORD, TokenEndpoint, USER, shared};
+use crate::support::ending::ending as ending_of;
 use crate::support::{eventually, eventually_within};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -49,13 +50,7 @@ fn with_data(id: &str, data: Data) -> Arc<Envelope> {
 }
 
 fn name(outcome: &Outcome) -> (&'static str, Option<Reason>) {
-    match outcome {
-        Outcome::Delivered => ("delivered", None),
-        Outcome::Retry(failure) => ("retry", Some(failure.reason)),
-        Outcome::Busy { failure, .. } => ("busy", Some(failure.reason)),
-        Outcome::Away(failure) => ("away", Some(failure.reason)),
-        Outcome::Reject(failure) => ("reject", Some(failure.reason)),
-    }
+    ending_of(outcome, &[PASSWORD, "client-secret"])
 }
 
 /// As a lane's probe: once more after each pause, until it is taken.

@@ -2,6 +2,7 @@
 
 use crate::sink_http::{event, sink};
 use crate::support::brokers::nats::{Nats, NatsOptions, Received};
+use crate::support::ending::ending as ending_of;
 use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually};
 use bytes::Bytes;
@@ -60,18 +61,7 @@ pub(crate) fn hostile() -> Arc<Envelope> {
 }
 
 pub(crate) fn reason(outcome: &Outcome) -> (&'static str, Option<Reason>) {
-    let (ending, failure) = match outcome {
-        Outcome::Delivered => return ("delivered", None),
-        Outcome::Retry(failure) => ("retry", failure),
-        Outcome::Busy { failure, .. } => ("busy", failure),
-        Outcome::Away(failure) => ("away", failure),
-        Outcome::Reject(failure) => ("reject", failure),
-    };
-    for secret in ["PASSWORD", "right", "wrong"] {
-        assert!(!failure.detail.contains(secret), "R8: {failure}");
-    }
-    assert!(failure.detail.len() <= 300, "{failure}");
-    (ending, Some(failure.reason))
+    ending_of(outcome, &["PASSWORD", "right", "wrong"])
 }
 
 /// Delivers until it is delivered; what comes before must be `waits`, for which no attempt is counted.

@@ -1,17 +1,6 @@
 //! What a user who writes an amqp sink is told, before anything is sent.
 
-use crate::config::Layers;
-use crate::envelope::SinkName;
-use crate::sink::ConfiguredSink;
-
-fn errors(own_keys: &str) -> Vec<String> {
-    let layers = Layers::load(Some(&format!("[sinks.orders.amqp]\n{own_keys}")), None, &[]).unwrap();
-    let section = layers.root().child("sinks").child("orders");
-    match ConfiguredSink::parse(SinkName::new("orders").unwrap(), &section) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
-    }
-}
+use crate::sink::testing::errors;
 
 #[test]
 fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
@@ -43,7 +32,7 @@ fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
         ("no room for a message", format!("{URL}{KEY}message_max = 0"), "message_max"),
         ("a prefix of one's own", format!("{URL}{KEY}header_prefix = \"SECRET\""), "header_prefix"),
     ] {
-        let errors = errors(&keys);
+        let errors = errors("amqp", &keys);
         assert_eq!(errors.len(), 1, "{sentence}: {errors:?}");
         assert!(errors[0].starts_with(&format!("sinks.orders.amqp.{key}: ")), "{sentence}: {errors:?}");
         assert!(!errors[0].contains("SECRET"), "{sentence}: {errors:?}");
@@ -59,6 +48,6 @@ fn what_works_is_taken() {
         "url = \"amqps://h\"\nrouting_key = \"o\"\nauth = \"external\"\ncert = \"c.pem\"\nkey = \"c.key\"",
         "url = \"amqp://h\"\nrouting_key = \"o\"\nuser = \"u\"\npassword = \"p\"\nheader_prefix = \"ce-\"",
     ] {
-        assert_eq!(errors(keys), Vec::<String>::new(), "{keys}");
+        assert_eq!(errors("amqp", keys), Vec::<String>::new(), "{keys}");
     }
 }

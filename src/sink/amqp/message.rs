@@ -3,7 +3,7 @@
 //! frame that the broker would close the connection for. Every message carries the event's id as a header, since the
 //! property `message_id` takes at most 255 bytes.
 
-use super::super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured};
+use super::super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured, trace_context};
 use super::super::template::Destination;
 use super::super::{Failure, Format, Reason};
 use crate::envelope::Envelope;
@@ -25,8 +25,6 @@ pub(super) const PROPERTIES_BYTES_MAX: usize = 2 * 1024;
 const HEADER_BYTES_MIN: usize = 6;
 /// What identifies an event also where its document is the body.
 const IDENTITY: [&str; 2] = ["id", "source"];
-/// The trace context goes into headers of the protocol as well (CloudEvents, distributed tracing extension).
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 /// What the names of attributes begin with as headers. There is no CloudEvents binding for AMQP 0-9-1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -103,10 +101,8 @@ impl Encoder {
                 headers.insert(format!("{}{name}", self.prefix.text()), &value)?;
             }
         }
-        for name in TRACE_HEADERS {
-            if let Some(value) = event.attribute(name) {
-                headers.insert(name.to_owned(), &value)?;
-            }
+        for (name, value) in trace_context(event) {
+            headers.insert(name.to_owned(), &value)?;
         }
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)

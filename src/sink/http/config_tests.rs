@@ -1,17 +1,6 @@
 //! What a user who writes an http sink is told, before anything is sent.
 
-use crate::config::Layers;
-use crate::envelope::SinkName;
-use crate::sink::ConfiguredSink;
-
-fn errors(own_keys: &str) -> Vec<String> {
-    let layers = Layers::load(Some(&format!("[sinks.orders.http]\n{own_keys}")), None, &[]).unwrap();
-    let section = layers.root().child("sinks").child("orders");
-    match ConfiguredSink::parse(SinkName::new("orders").unwrap(), &section) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
-    }
-}
+use crate::sink::testing::errors;
 
 #[test]
 fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
@@ -37,7 +26,7 @@ fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
         ("a private address", "url = \"http://[::1]/\"\ndeny_private_addresses = true".to_owned(), "url"),
         ("in disguise", "url = \"http://0x7f.1/\"\ndeny_private_addresses = true".to_owned(), "url"),
     ] {
-        let errors = errors(&keys);
+        let errors = errors("http", &keys);
         assert_eq!(errors.len(), 1, "{sentence}: {errors:?}");
         assert!(errors[0].starts_with(&format!("sinks.orders.http.{key}: ")), "{sentence}: {errors:?}");
         assert!(!errors[0].contains("SECRET"), "{sentence}: {errors:?}");
@@ -52,6 +41,6 @@ fn what_works_is_taken() {
         "url = \"https://u:p@example.com:8443/x\"\nsecret = [\"whsec_c2VjcmV0\", \"c2VjcmV0\"]\n\
          headers = { Authorization = \"Bearer x\" }\nca = \"ca.pem\"\ncert = \"c.pem\"\nkey = \"c.key\"",
     ] {
-        assert_eq!(errors(keys), Vec::<String>::new(), "{keys}");
+        assert_eq!(errors("http", keys), Vec::<String>::new(), "{keys}");
     }
 }

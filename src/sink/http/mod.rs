@@ -9,7 +9,7 @@ mod answer;
 mod config;
 mod transport;
 
-use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured};
+use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
 use crate::envelope::Envelope;
@@ -37,8 +37,6 @@ const ANSWER_READ_MAX: Duration = Duration::from_secs(1);
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-/// The trace context goes into the protocol's own headers as well (CloudEvents, distributed tracing extension).
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 struct HttpSink {
     client: Client,
@@ -140,9 +138,9 @@ impl HttpSink {
                 event.data.bytes().clone()
             }
         };
-        for name in TRACE_HEADERS {
+        for (name, text) in trace_context(event) {
             // A value that is no header's is no trace context either.
-            if let Some(Ok(value)) = event.attribute(name).map(|text| HeaderValue::from_str(&text)) {
+            if let Ok(value) = HeaderValue::from_str(&text) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }

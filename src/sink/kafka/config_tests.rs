@@ -1,18 +1,9 @@
 //! What a user who writes a kafka sink is told, before anything is sent.
 
-use crate::config::Layers;
-use crate::envelope::SinkName;
 use crate::shutdown::Shutdown;
-use crate::sink::ConfiguredSink;
+use crate::sink::testing::parsed;
 
 const GOOD: &str = "brokers = \"kafka:9092\"\ntopic = \"orders\"\n";
-
-fn parsed(own_keys: &str) -> Result<ConfiguredSink, Vec<String>> {
-    let layers = Layers::load(Some(&format!("[sinks.orders.kafka]\n{own_keys}")), None, &[]).unwrap();
-    let section = layers.root().child("sinks").child("orders");
-    let parsed = ConfiguredSink::parse(SinkName::new("orders").unwrap(), &section);
-    parsed.map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
-}
 
 #[test]
 fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
@@ -77,7 +68,7 @@ fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {
         ("a consumer's", property("\"group.id\" = \"SECRET\""), "properties.group.id"),
         ("one against another", property("\"max.in.flight\" = 100"), "properties"),
     ] {
-        let errors = parsed(&keys).expect_err(sentence);
+        let errors = parsed("kafka", &keys).expect_err(sentence);
         assert_eq!(errors.len(), 1, "{sentence}: {errors:?}");
         assert!(errors[0].starts_with(&format!("sinks.orders.kafka.{key}: ")), "{sentence}: {errors:?}");
         assert!(!errors[0].contains("SECRET"), "{sentence}: {errors:?}");
@@ -93,13 +84,13 @@ fn what_works_is_taken() {
         "brokers = \"k:1, k:2\"\ntopic = \"t\"\n[sinks.orders.kafka.properties]\nlinger.ms = 20\nretry.backoff.max.ms = \"500\"",
         "brokers = \"k:1\"\ntopic = \"t\"\nproperties = { \"linger.ms\" = 0.5, \"client.id\" = \"us\", \"partitioner\" = \"random\" }",
     ] {
-        assert!(parsed(keys).is_ok(), "{keys}: {:?}", parsed(keys));
+        assert!(parsed("kafka", keys).is_ok(), "{keys}: {:?}", parsed("kafka", keys));
     }
 }
 
 #[tokio::test]
 async fn a_certificate_that_cannot_be_read_is_said_when_the_sink_is_made() {
-    let configured = parsed(&format!("{GOOD}tls = true\nca = \"/nowhere/ca.pem\"")).unwrap();
+    let configured = parsed("kafka", &format!("{GOOD}tls = true\nca = \"/nowhere/ca.pem\"")).unwrap();
     let Err(error) = configured.build(&std::env::temp_dir(), &Shutdown::new()) else {
         panic!("it was built");
     };

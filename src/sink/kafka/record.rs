@@ -6,7 +6,7 @@
 
 use super::producer::Record;
 use crate::envelope::Envelope;
-use crate::sink::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured};
+use crate::sink::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, structured, trace_context};
 use crate::sink::template::{Destination, Template};
 use crate::sink::{Failure, Format, Reason};
 use bytes::Bytes;
@@ -15,8 +15,6 @@ use std::borrow::Cow;
 
 /// The longest name of a topic that brokers take.
 const TOPIC_CHARS_MAX: usize = 249;
-/// The trace context goes under its own names as well (CloudEvents, distributed tracing extension).
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Characters of which brokers take the name of a topic.
 pub(super) fn is_safe_in_a_topic(character: char) -> bool {
@@ -82,11 +80,6 @@ fn binary_headers(event: &Envelope) -> OwnedHeaders {
     }
 }
 
-fn with_trace(mut headers: OwnedHeaders, event: &Envelope) -> OwnedHeaders {
-    for name in TRACE_HEADERS {
-        if let Some(value) = event.attribute(name) {
-            headers = with(headers, name, &value);
-        }
-    }
-    headers
+fn with_trace(headers: OwnedHeaders, event: &Envelope) -> OwnedHeaders {
+    trace_context(event).fold(headers, |headers, (name, value)| with(headers, name, &value))
 }

@@ -1,17 +1,6 @@
 //! What a user who writes a nats or jetstream sink is told, before anything is sent.
 
-use crate::config::Layers;
-use crate::envelope::SinkName;
-use crate::sink::ConfiguredSink;
-
-fn errors(kind: &str, own_keys: &str) -> Vec<String> {
-    let layers = Layers::load(Some(&format!("[sinks.orders.{kind}]\n{own_keys}")), None, &[]).unwrap();
-    let section = layers.root().child("sinks").child("orders");
-    match ConfiguredSink::parse(SinkName::new("orders").unwrap(), &section) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
-    }
-}
+use crate::sink::testing::errors;
 
 #[test]
 fn what_cannot_work_is_refused_with_its_key_and_without_its_value() {

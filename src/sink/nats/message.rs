@@ -2,7 +2,7 @@
 //! Holds: R7 (the payload is the event or the sender's own bytes); nothing that a sender writes can panic the client
 //! (only constructors that can fail are used), break the protocol's lines, or leave the configured subjects.
 
-use super::super::cloudevents::{attributes, percent_encoded, structured};
+use super::super::cloudevents::{attributes, percent_encoded, structured, trace_context};
 use super::super::template::Destination;
 use super::super::{Failure, Format, Reason};
 use crate::envelope::{Data, Envelope, Extensions, SinkName};
@@ -18,8 +18,6 @@ const SUBJECT_BYTES_MAX: usize = 1024;
 pub(super) const HEADERS_BYTES_USUAL: u64 = 4 * 1024;
 /// The binding's marker of structured mode (NATS binding, section 3.2).
 const STRUCTURED_MEDIA_TYPE: &str = "application/cloudevents+json";
-/// The trace context goes into the protocol's own headers as well (CloudEvents, distributed tracing extension).
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 /// Stands for an empty token, which a subject may not have.
 const EMPTY_TOKEN: &str = "_";
 
@@ -96,11 +94,9 @@ impl Messages {
                 message.payload = event.data.bytes().clone();
             }
         }
-        for name in TRACE_HEADERS {
+        for (name, value) in trace_context(event) {
             // A value that is no header's is no trace context either.
-            if let Some(value) =
-                event.attribute(name).filter(|value| value.bytes().all(|b| (0x20..0x7F).contains(&b)))
-            {
+            if value.bytes().all(|byte| (0x20..0x7F).contains(&byte)) {
                 message.add(name, &value)?;
             }
         }

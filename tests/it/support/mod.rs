@@ -5,6 +5,7 @@ pub mod authority;
 pub mod brokers;
 pub mod daemon;
 pub mod disk;
+pub mod ending;
 pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
