@@ -6,6 +6,7 @@
 pub mod time;
 pub mod clock;
 mod glob;
+mod percent;
 pub mod config;
 pub mod shutdown;
 pub mod envelope;

@@ -1,7 +1,7 @@
 //! The fields of an HTML form (`application/x-www-form-urlencoded`), decoded byte for byte.
 //! Holds: no input makes it fail or grow beyond [`FIELDS_MAX`] fields; what is no percent-encoding stays as it is.
 
-use super::percent::form_decoded;
+use crate::percent::form_decoded;
 use std::borrow::Cow;
 
 /// The most fields that are looked at.

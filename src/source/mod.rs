@@ -15,7 +15,6 @@ mod hmac;
 mod json;
 mod payload;
 mod picks;
-pub mod percent;
 mod plugzapi;
 mod secrets;
 mod shopify;

@@ -4,8 +4,8 @@
 use super::mask::{HIDDEN, Mask};
 use super::{Body, Captured};
 use crate::envelope::Envelope;
+use crate::percent::form_decoded;
 use crate::source::ConfiguredSource;
-use crate::source::percent::form_decoded;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};

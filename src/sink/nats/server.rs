@@ -12,6 +12,7 @@ use super::super::tls::{TlsFiles, TlsProblem, no_tls};
 use super::super::{Failure, Reason};
 use super::refused::Refused;
 use crate::config::{OneOrMany, Secret};
+use crate::percent::decoded;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::error::Error;
 use std::io;
@@ -152,10 +153,8 @@ impl Server {
             Login::InUrl => match (address.username(), address.password()) {
                 (None, _) => options,
                 // As in every client of NATS, what stands there alone is a token.
-                (Some(token), None) => options.token(percent_decoded(token)),
-                (Some(user), Some(password)) => {
-                    options.user_and_password(percent_decoded(user), percent_decoded(password))
-                }
+                (Some(token), None) => options.token(plain(token)),
+                (Some(user), Some(password)) => options.user_and_password(plain(user), plain(password)),
             },
             Login::Password(user, password) => {
                 options.user_and_password(text("user", user)?, text("password", password)?)
@@ -185,23 +184,8 @@ fn parsed(url: &Secret) -> Result<ServerAddr, ()> {
     if is_known && !address.host().is_empty() { Ok(address) } else { Err(()) }
 }
 
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let digits = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+fn plain(encoded: &str) -> String {
+    String::from_utf8_lossy(&decoded(encoded.as_bytes())).into_owned()
 }
 
 fn connect_failure(error: &ConnectError, host: &str) -> Failure {

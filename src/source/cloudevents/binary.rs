@@ -1,9 +1,10 @@
 //! Binary content mode (HTTP binding 1.0.2, section 3.1): attributes are `ce-` headers, the body is the data as it is.
 //! Holds: R7 (the body's bytes are the data's bytes, whatever the media type claims about them).
 
-use super::super::{Request, Unreadable, json, percent};
+use super::super::{Request, Unreadable, json};
 use super::draft::{Content, Draft};
 use crate::envelope::{Attribute, Data, Envelope};
+use crate::percent;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;

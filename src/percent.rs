@@ -1,9 +1,10 @@
-//! Percent-encoded text of headers, queries, forms and paths, decoded in exactly one pass (RFC 3986, section 2.4).
+//! Percent-encoded text of headers, queries, forms, paths and URLs, decoded in exactly one pass (RFC 3986, section 2.4).
 
 use std::borrow::Cow;
 
 /// The bytes meant. A `%` that two hexadecimal digits do not follow stays, since senders forget to encode it.
-pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'%') {
         return Cow::Borrowed(text);
     }
