@@ -6,12 +6,13 @@ pub mod kafka;
 pub mod nats;
 pub mod rabbitmq;
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// The folder that the test command fills: `bin/nats-server`, `kafka/*.jar`, `python/bin/python`.
 pub fn installed() -> PathBuf {
@@ -72,10 +73,15 @@ impl Leashed {
         self.pid
     }
 
-    /// Sends a signal to the broker itself, `-TERM` for example.
+    /// Sends a signal to the broker itself, `-TERM` for example; after `-STOP` all its threads stand still.
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let deadline = Instant::now() + PATIENCE;
+        while signal == "-STOP" && !is_stopped(&pid) {
+            assert!(Instant::now() < deadline, "{} does not stop", self.name);
+            std::thread::yield_now();
+        }
     }
 
     /// Has it ended?
@@ -119,4 +125,13 @@ impl Drop for Leashed {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn is_stopped(pid: &str) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.all(|thread| {
+        // One that has just ended does nothing either.
+        std::fs::read_to_string(thread.unwrap().path().join("stat"))
+            .map_or(true, |stat| stat.contains(") T "))
+    })
 }
