@@ -144,6 +144,11 @@ fn url(
     source: &ConfiguredSource,
     path_secret: Option<&Secret>,
 ) -> Result<String, CliError> {
+    if path_secret.is_some_and(|secret| !is_carried(secret.expose())) {
+        let key = format!("sources.{}.path_secret", source.name);
+        let problem = "has a line break or a tab, or is only dots: no URL carries that; look at its end";
+        return Err(ConfigErrors(vec![ConfigError { key, origin: None, problem: problem.to_owned() }]).into());
+    }
     let no_url = || CliError::Usage(format!("{public_url} is not a URL that can be registered"));
     let mut url = Url::parse(public_url.as_str()).map_err(|_| no_url())?;
     url.path_segments_mut()
@@ -152,6 +157,12 @@ fn url(
         .extend(["hooks", source.name.as_str()])
         .extend(path_secret.map(Secret::expose));
     Ok(url.into())
+}
+
+/// Arrives as it is when it is a segment of a URL: the URL's own rules drop the rest without a word, and every post to
+/// what was registered would then be refused.
+fn is_carried(secret: &str) -> bool {
+    !matches!(secret, "." | "..") && !secret.contains(['\t', '\n', '\r'])
 }
 
 fn hints(source: &ConfiguredSource, account: &Account, path_secret: Option<&Secret>) -> Vec<String> {
@@ -241,6 +252,24 @@ mod tests {
             let secret = source.config.path_secret.as_ref().and_then(|secrets| secrets.iter().next());
             let url = url(&public_url.parse().unwrap(), &source, secret).unwrap();
             assert_eq!(url, registered, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_path_secret_that_no_url_carries_is_refused_and_not_repeated() {
+        for (sentence, secret) in [
+            ("a line break at its end, from a variable", "s3cret\n"),
+            ("a tab", "s3\tcret"),
+            ("a dot", "."),
+            ("two dots", ".."),
+        ] {
+            let source = source("[zapi]");
+            let error =
+                url(&"https://hooks.example.com".parse().unwrap(), &source, Some(&Secret::literal(secret)))
+                    .unwrap_err()
+                    .to_string();
+            assert!(error.contains("sources.whatsapp.path_secret: has a line break"), "{sentence}: {error}");
+            assert!(!error.contains("s3"), "{sentence}: {error}");
         }
     }
 }

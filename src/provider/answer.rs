@@ -83,8 +83,10 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
 fn refusal(status: u16, answer: Option<&Map<String, Value>>, secrets: &Secrets) -> Problem {
     let field = |name: &str| answer.and_then(|answer| answer.get(name)).and_then(Value::as_str);
     let said = field("error").or_else(|| field("message")).unwrap_or_default().trim();
-    if let Some(what) = said.strip_suffix(NOT_ALLOWED) {
-        return not_allowed(what.trim());
+    match (status, said.strip_suffix(NOT_ALLOWED)) {
+        // "Method not allowed" is no word about a token.
+        (405 | 415, _) | (_, None) => {}
+        (_, Some(what)) => return not_allowed(what.trim()),
     }
     match status {
         300..=399 => Problem::Moved(status),
@@ -145,6 +147,12 @@ mod tests {
             ),
             ("another Client-Token", 401, r#"{"error":"F00BA not allowed"}"#, Err(Problem::ClientTokenWrong)),
             ("a wrong method", 405, "", Err(Problem::MethodRefused)),
+            (
+                "a wrong method in words",
+                405,
+                r#"{"error":"Method not allowed"}"#,
+                Err(Problem::MethodRefused),
+            ),
             ("no media type", 415, "", Err(Problem::MediaTypeRefused)),
             ("not authorized", 401, "{}", Err(Problem::Unauthorized(401))),
             ("no such call", 404, r#"{"error":"NOT_FOUND"}"#, Err(Problem::NotFound)),

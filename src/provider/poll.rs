@@ -108,7 +108,7 @@ impl Poller {
         } else {
             debug!(source = %self.source, problem, "the instance's state still cannot be asked for");
         }
-        self.meter.failed(change.is_some());
+        self.meter.failed(self.watch.is_unreachable());
         (change, problem)
     }
 

@@ -94,6 +94,14 @@ impl Problem {
         }
     }
 
+    /// The provider answered, and would not do this one thing.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Problem::SaysNo | Problem::Refused(..) | Problem::Strange(_) => true,
+            other => other.is_no_such_call(),
+        }
+    }
+
     /// The API seems to have no such call.
     pub(super) fn is_no_such_call(&self) -> bool {
         matches!(self, Problem::NotFound | Problem::MethodRefused)

@@ -1,5 +1,6 @@
 //! Setting an instance's webhooks and checking them: the calls of the plan, what the instance shows, and what both amount to.
-//! Holds: no more calls than the plan has and one; after a problem that concerns every call no further one is made.
+//! Holds: no more calls than the plan has and one; after a problem that concerns every call no further one is made, unless
+//! that would leave own messages switched on which nobody wants.
 
 use super::client::{Api, SetupError};
 use super::hooks::{Hook, ME};
@@ -177,7 +178,8 @@ impl Registration {
                 problem.concerns_every_call() || (is_first && problem.is_no_such_call())
             });
             taken.push(result);
-            if is_vain {
+            // Even what failed may have been done, and this switches own messages on: the flag, next, still gets its end.
+            if is_vain && step.hooks != [Hook::ReceivedAndSent] {
                 break;
             }
         }
@@ -245,7 +247,7 @@ fn endings(steps: &[Step], taken: Vec<Result<(), ApiError>>) -> (BTreeMap<Hook, 
         let ending = match (taken.next(), step.doing) {
             (None, _) => Done::NotTried,
             (Some(Ok(())), _) => Done::Taken,
-            (Some(Err(error)), Doing::Clears) if !error.problem.concerns_every_call() => Done::NotCleared,
+            (Some(Err(error)), Doing::Clears) if error.problem.is_refusal() => Done::NotCleared,
             (Some(Err(error)), _) => {
                 note(&mut problems, error);
                 Done::Refused

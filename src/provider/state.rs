@@ -73,12 +73,17 @@ impl Watch {
     /// A poll failed.
     pub(super) fn failed(&mut self) -> Option<Change> {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        if self.failures_in_a_row < FAILURES_MAX { None } else { self.change_to(State::Unreachable) }
+        if self.is_unreachable() { self.change_to(State::Unreachable) } else { None }
     }
 
     /// It is the first failure after an answer or the start.
     pub(super) fn has_just_failed(&self) -> bool {
         self.failures_in_a_row == 1
+    }
+
+    /// So many polls have failed in a row that nobody knows how the instance is, told or not.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.failures_in_a_row >= FAILURES_MAX
     }
 
     /// The change is kept.
@@ -149,5 +154,12 @@ mod tests {
         watch.told(Unreachable);
         assert_eq!(watch.failed(), None);
         assert_eq!(watch.saw(Connected), Some(Change { state: Connected, previous: Some(Unreachable) }));
+        assert!(!watch.is_unreachable());
+        assert_eq!(
+            (watch.failed(), watch.failed(), watch.failed()),
+            (None, None, None),
+            "nothing new to tell"
+        );
+        assert!(watch.is_unreachable(), "and yet nobody knows, though the answer between was not kept");
     }
 }

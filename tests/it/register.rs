@@ -227,6 +227,26 @@ async fn what_the_gateway_says_it_set_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_failure_halfway_leaves_no_own_messages_switched_on() {
+    let gateway = gateway().await;
+    gateway.is(Mood::Stumbles);
+    let said = register(&config("zapi", &gateway.api()), "whatsapp --json").await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert_eq!(said.state_of("received_and_sent").0, "failed");
+    assert_eq!(said.state_of("sent_by_me").0, "verified");
+    assert_eq!(gateway.notified_of_a_message(true), None, "nobody asked for own messages");
+    assert_eq!(gateway.notified_of_a_message(false).as_deref(), Some(URL));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_no_refusal_to_clear() {
+    let gateway = gateway().await;
+    gateway.is(Mood::OlderHangsUp);
+    let said = register(&config("plugzapi", &gateway.api()), "whatsapp --json").await;
+    assert_eq!((said.code, said.state_of("received_and_sent").0.as_str()), (1, "failed"), "{}", said.out);
+}
+
+#[tokio::test]
 async fn each_failure_is_one_sentence_that_says_what_to_do() {
     let gateway = gateway().await;
     let config = config("zapi", &gateway.api());

@@ -23,6 +23,10 @@ pub enum Mood {
     OlderWithMe,
     /// Like the older one, and an empty URL is answered `{"value":false}`.
     OlderNeverClears,
+    /// Sets the URL for received and sent, and answers that call 503 all the same.
+    Stumbles,
+    /// Like the older one, and hangs up where a URL is to be taken away.
+    OlderHangsUp,
     /// Says yes and stores nothing.
     Lies,
     /// `{"value":false}` to everything that sets.
@@ -194,6 +198,9 @@ impl Gateway {
                 inner.sent_by_me = flag;
             }
         }
+        if mood == Mood::Stumbles && call == "update-webhook-received-delivery" {
+            return answer(503, json!({}));
+        }
         answer(200, json!({"value": true}))
     }
 }
@@ -224,6 +231,10 @@ async fn take(
             )));
             return Response::new(Body::from_stream(pieces));
         }
+        Mood::OlderHangsUp if call == "update-webhook-received-delivery" => {
+            let broken = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+            return Response::new(Body::from_stream(broken));
+        }
         Mood::Blocks => return answer(400, json!({"error": "[203.0.113.9] not allowed"})),
         Mood::Answers(status, body) => {
             let asked = uri.path().rsplit_once('/').map_or("", |(before, _)| before);
@@ -251,7 +262,8 @@ impl Gateway {
         body: &Bytes,
         call: &str,
     ) -> Response {
-        let is_older = matches!(mood, Mood::Older | Mood::OlderWithMe | Mood::OlderNeverClears);
+        let is_older =
+            matches!(mood, Mood::Older | Mood::OlderWithMe | Mood::OlderNeverClears | Mood::OlderHangsUp);
         let is_read = matches!(call, "me" | "status");
         let lacks = match call {
             "update-every-webhooks" | "update-notify-sent-by-me" => is_older,
