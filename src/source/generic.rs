@@ -3,7 +3,7 @@
 //! Absent on purpose: how a request proves who sent it (`access`).
 
 use super::access::{self, Access};
-use super::facts::{id_of_bytes, id_of_headers};
+use super::facts::{Facts, header, header_text, id_of_bytes, id_of_headers};
 use super::payload::Payload;
 use super::picks::{Pick, Picks, Written};
 use super::{Answer, Head, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
@@ -22,7 +22,7 @@ pub(super) const TYPE: SourceType = SourceType {
 };
 
 /// Headers by which senders name a delivery, by preference.
-pub(super) const ID_HEADERS: [&str; 5] =
+const ID_HEADERS: [&str; 5] =
     ["ce-id", "webhook-id", "x-github-delivery", "x-shopify-webhook-id", "idempotency-key"];
 /// The most attributes that a configuration adds.
 const ATTRIBUTES_MAX: usize = 32;
@@ -100,6 +100,18 @@ fn problem_of_attribute(name: &str, text: &str) -> Option<&'static str> {
     }
 }
 
+/// Gives an event whose body named no id the one that headers name, or that of its bytes. A CloudEvent's id is only unique
+/// beside its source (CloudEvents 1.0, section 3.1.1): alone it would make events of two producers one.
+pub(super) fn identify(facts: &mut Facts, request: &Request<'_>) {
+    if facts.id.is_some() {
+        return;
+    }
+    if header(request, "ce-id").is_some() {
+        facts.source = header_text(request, "ce-source").map(Cow::into_owned);
+    }
+    facts.id = id_of_headers(request, &ID_HEADERS).or_else(|| id_of_bytes(request));
+}
+
 impl Source for Generic {
     fn methods(&self) -> &'static [Method] {
         static METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
@@ -125,7 +137,7 @@ impl Source for Generic {
     fn read(&self, request: &Request<'_>) -> Result<Vec<Envelope>, Unreadable> {
         let payload = Payload::read(request)?;
         let mut facts = self.picks.facts(&payload);
-        facts.id = facts.id.or_else(|| id_of_headers(request, &ID_HEADERS)).or_else(|| id_of_bytes(request));
+        identify(&mut facts, request);
         let added = self.attributes.iter().filter_map(|(name, pick)| {
             Some((Cow::Owned(name.clone()), Attribute::from(pick.text(&payload)?.into_owned())))
         });

@@ -41,6 +41,20 @@ fn the_identity_is_the_first_that_the_sender_gives() {
 }
 
 #[test]
+fn the_same_cloudevents_id_of_two_producers_is_two_events() {
+    let read = |source: &str| {
+        let post = Post::of("{}").with("ce-id", "1").with("ce-source", source);
+        let envelope = post.read(&generic("")).unwrap();
+        (envelope.source, envelope.id)
+    };
+    assert_eq!(read("/shop/a"), ("/shop/a".to_owned(), "1".to_owned()));
+    assert_ne!(read("/shop/a"), read("/shop/b"));
+    let unnamed =
+        Post::of("{}").with("ce-source", "/shop/a").with("webhook-id", "1").read(&generic("")).unwrap();
+    assert_eq!(unnamed.source, "//hookbus/sources/inbox", "the source of an id that is not there");
+}
+
+#[test]
 fn without_a_senders_id_the_bytes_are_the_identity() {
     let source = generic("");
     let id = |body: &str| Post::of(body).read(&source).unwrap().id;

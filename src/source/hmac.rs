@@ -1,7 +1,7 @@
 //! Any sender that signs with an HMAC in a header of its own: the configuration says how.
 
-use super::facts::{Facts, fit_id, header, id_of_bytes, id_of_headers};
-use super::generic::ID_HEADERS;
+use super::facts::{Facts, fit_id, header};
+use super::generic::identify;
 use super::payload::Payload;
 use super::picks::{Picks, Written};
 use super::signed::{Describe, Signed, defaults, no_problems, tolerance, wrong_secret};
@@ -157,8 +157,8 @@ impl Describe for AnySender {
         let mut facts = self.picks.facts(payload);
         let of_header =
             || self.id_header.as_ref().and_then(|name| header(request, name.as_str())).map(fit_id);
-        let usual = || id_of_headers(request, &ID_HEADERS);
-        facts.id = facts.id.or_else(of_header).or_else(usual).or_else(|| id_of_bytes(request));
+        facts.id = facts.id.or_else(of_header);
+        identify(&mut facts, request);
         facts
     }
 }

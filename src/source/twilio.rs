@@ -68,7 +68,9 @@ impl<'a> News<'a> {
             ([noun("conference"), state.clone()], [Some(conference), state, payload.field("SequenceNumber")])
         } else if let Some(call) = payload.field("CallSid") {
             let state = payload.field("CallStatus");
-            ([noun("call"), state.clone()], [Some(call), state, payload.field("SequenceNumber")])
+            // What is heard meanwhile is counted too, from zero at each question, and has no time.
+            let number = payload.field("Timestamp").and_then(|_| payload.field("SequenceNumber"));
+            ([noun("call"), state.clone()], [Some(call), state, number])
         } else {
             ([noun("event"), None], [None, None, None])
         };
@@ -124,5 +126,25 @@ impl Describe for Twilio {
     /// Twilio reads the answer as TwiML.
     fn answer(&self) -> Answer {
         Answer::Fixed { media_type: "text/xml", body: EMPTY_TWIML }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::testing::{Post, configured};
+
+    #[test]
+    fn what_is_heard_during_a_call_is_never_taken_for_a_repetition() {
+        let source = configured("[twilio]\nsecret = \"t\"").unwrap();
+        let read = |fields: &str| {
+            let body = format!("CallSid=CA1&CallStatus=in-progress&SequenceNumber=0{fields}");
+            let post = Post::of(body).with("content-type", "application/x-www-form-urlencoded");
+            post.read(&source).unwrap()
+        };
+        let (first, second) = (read("&UnstableSpeechResult=yes"), read("&UnstableSpeechResult=no"));
+        assert!(!first.can_repeat() && first.id != second.id, "each question counts from zero");
+        let state = read("&Timestamp=Fri%2C+20+Nov+2026+23%3A59%3A57+%2B0000");
+        assert!(state.can_repeat());
+        assert_eq!(state.id, "CA1.in-progress.0");
     }
 }
