@@ -23,7 +23,7 @@ use crate::source::{Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Re
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
-use http::{StatusCode, Version, request};
+use http::{Method, StatusCode, Version, request};
 use hyper::body::Incoming;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -189,7 +189,9 @@ impl Handler {
         let dialect = &gate.source.dialect;
         // Before the rate and the body: strangers use up neither the source's allowance nor a place in work.
         gate.admit(dialect.authenticate(&head), note)?;
-        if !dialect.signs() {
+        // Nor does a question, for which nobody has to prove anything.
+        let is_question = parts.method == Method::OPTIONS;
+        if !dialect.signs() && !is_question {
             gate.within_rate()?;
         }
         let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;

@@ -562,3 +562,21 @@ async fn a_sender_asks_before_it_sends_and_brings_a_token_when_it_does() {
     );
     assert!(!daemon.log().contains("t0ken") && !daemon.log().contains("in-the-url"));
 }
+
+#[tokio::test]
+async fn questions_take_nothing_of_the_source_s_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[sources.events]\nrate = \"1/h\"\n[sources.events.cloudevents]\n\
+                  allowed_origins = [\"events.example.com\"]\n[sinks.kept.file]\n";
+    let daemon = Daemon::start(folder.path(), config).await;
+    let url = format!("http://{}/hooks/events", daemon.ingress);
+    for _ in 0..3 {
+        let question = daemon.http.request(reqwest::Method::OPTIONS, &url);
+        let answer = question.header("webhook-request-origin", "events.example.com").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    for status in [200, 429] {
+        let post = daemon.http.post(&url).header("content-type", STRUCTURED).body(document("one", ""));
+        assert_eq!(post.send().await.unwrap().status(), status);
+    }
+}
