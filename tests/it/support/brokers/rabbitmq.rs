@@ -115,7 +115,9 @@ impl RabbitMq {
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
             .env("ERL_EPMD_PORT", self.ports.mapper.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1");
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // Ours is on a leash; one that Erlang starts because ours has just ended would outlive the test.
+            .env("ERL_FLAGS", "-start_epmd false");
     }
 
     async fn is_ready(&self) -> bool {
