@@ -4,8 +4,8 @@ use crate::sink_http::sink;
 use crate::support::brokers::free_port;
 use crate::support::brokers::rabbitmq::{MESSAGE_BYTES_MAX, Message, RabbitMq};
 use crate::support::ending::ending as ending_of;
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
+use crate::support::{eventually, eventually_within};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -15,11 +15,15 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const BODY: &[u8] = b"{ \"n\": 12345678901234567.10, \"n\": 1,\n \"caf\\u00e9\": 1e400 }";
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// How long a broker may take for a backlog, on a machine whose disk is busy with other things.
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A name that no other test has.
 fn unique(what: &str) -> String {
@@ -617,12 +621,13 @@ async fn a_broker_that_dies_or_has_an_alarm_loses_nothing() {
     let queue = unique("queue");
     rabbit.queue(&queue, json!({})).await;
     let keys = keys(&rabbit, &format!("routing_key = \"{queue}\""));
-    let sink = sink(&format!("[sinks.orders]\ntimeout = \"8s\"\n{keys}"));
+    // A broker that has just begun on a busy machine confirms slowly, and whoever comes again before it has makes it
+    // slower still: a lane waits longer each time, this test does not.
+    let sink = sink(&format!("[sinks.orders]\ntimeout = \"30s\"\n{keys}"));
     let until_delivered = async |ids: &[String]| {
-        // Few enough to be confirmed within the time-out by a broker that has just begun on a busy machine.
         let each = stream::iter(ids).for_each_concurrent(200, async |id| {
             let event = event(id);
-            eventually("it is delivered in the end", || async {
+            eventually_within(BACKLOG_PATIENCE, "it is delivered in the end", || async {
                 (sink.deliver(&event).await == Outcome::Delivered).then_some(())
             })
             .await;
@@ -631,7 +636,7 @@ async fn a_broker_that_dies_or_has_an_alarm_loses_nothing() {
     };
     let names = |what: &str, count: usize| (0..count).map(|n| format!("{what}-{n}")).collect::<Vec<_>>();
 
-    let under_way = names("killed", 8000);
+    let under_way = names("killed", 4000);
     let (events, ended) = (under_way.iter().map(|id| event(id)).collect(), AtomicU32::new(0));
     let (outcomes, ()) = tokio::join!(deliver_counted(&sink, events, 1000, &ended), async {
         eventually("some have ended", || async { (ended.load(Ordering::Relaxed) > 1000).then_some(()) })
@@ -667,7 +672,7 @@ async fn a_broker_that_dies_or_has_an_alarm_loses_nothing() {
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
     until_delivered(&names("alarm", 20)).await;
 
-    let (events, ended) = (names("stopped", 8000).iter().map(|id| event(id)).collect(), AtomicU32::new(0));
+    let (events, ended) = (names("stopped", 4000).iter().map(|id| event(id)).collect(), AtomicU32::new(0));
     let (outcomes, ()) = tokio::join!(deliver_counted(&sink, events, 1000, &ended), async {
         eventually("some have ended", || async { (ended.load(Ordering::Relaxed) > 1000).then_some(()) })
             .await;
