@@ -23,6 +23,12 @@ pub struct Daemon {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+fn written(folder: &Path, config: &str) -> PathBuf {
+    let file = folder.join("hookbus.toml");
+    std::fs::write(&file, config).unwrap();
+    file
+}
+
 /// What was answered to a webhook.
 #[derive(Debug)]
 pub struct Answered {
@@ -33,7 +39,7 @@ pub struct Answered {
 impl Daemon {
     /// Starts with the built-in default, on free ports, in `folder`.
     pub async fn start_default(folder: &Path) -> Daemon {
-        Self::start_with(folder, None, Stdio::null()).await
+        Self::start_with(folder, &[], None, Stdio::null()).await
     }
 
     /// Starts with this configuration (TOML without the listeners), on free ports, in `folder`.
@@ -43,13 +49,21 @@ impl Daemon {
 
     /// As [`Daemon::start`], with its standard output going somewhere.
     pub async fn start_printing(folder: &Path, config: &str, output: impl Into<Stdio>) -> Daemon {
-        let file = folder.join("hookbus.toml");
-        std::fs::write(&file, config).unwrap();
-        Self::start_with(folder, Some(&file), output.into()).await
+        let file = written(folder, config);
+        Self::start_with(folder, &[], Some(&file), output.into()).await
     }
 
-    async fn start_with(folder: &Path, config: Option<&Path>, output: Stdio) -> Daemon {
-        let mut command = Command::new(PROGRAM);
+    /// As [`Daemon::start`], through another program with these arguments, which must become it under its own process
+    /// id: `strace -D …`, `faketime …`, `unshare --mount sh -c '…; exec "$@"' sh`.
+    pub async fn start_through(folder: &Path, wrapper: &[&str], config: &str) -> Daemon {
+        let file = written(folder, config);
+        Self::start_with(folder, wrapper, Some(&file), Stdio::null()).await
+    }
+
+    async fn start_with(folder: &Path, wrapper: &[&str], config: Option<&Path>, output: Stdio) -> Daemon {
+        let mut words = wrapper.iter().copied().chain([PROGRAM]);
+        let mut command = Command::new(words.next().expect("the program is one"));
+        command.args(words);
         if let Some(file) = config {
             command.arg("--config").arg(file);
         }
