@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 
 /// Lets a request through to the guarded paths, or answers it.
 pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    match check(desk.token.as_ref(), request.headers()) {
+    match check(desk.token.get().as_deref(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -19,7 +19,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Secret;
+use crate::config::{Live, Secret};
 use crate::dead_letter::DeadLetters;
 use crate::dispatch::{Dispatcher, LaneStatus, NoSuchSink};
 use crate::envelope::{Envelope, SourceName};
@@ -148,10 +148,10 @@ pub struct Parts {
 }
 
 /// A bound and running listener; it stops with [`Phase::Admin`].
-#[derive(Debug)]
 pub struct Admin {
     /// The address it really listens on (the port may have been 0).
     pub address: SocketAddr,
+    desk: Arc<Desk>,
 }
 
 /// The listener could not be bound.
@@ -167,7 +167,7 @@ pub struct BindError {
 /// What every handler sees.
 struct Desk {
     parts: Parts,
-    token: Option<Secret>,
+    token: Live<Option<Arc<Secret>>>,
     started: Instant,
     exports: Arc<Semaphore>,
     captures: Arc<Semaphore>,
@@ -184,14 +184,21 @@ impl Admin {
         let address = listener.local_addr().map_err(bind_error)?;
         let desk = Arc::new(Desk {
             parts,
-            token: config.token,
+            token: Live::new(config.token.map(Arc::new)),
             started: Instant::now(),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             captures: Arc::new(Semaphore::new(CAPTURES_MAX)),
         });
-        let serving = listener::serve(listener, routes(desk), shutdown.clone());
+        let serving = listener::serve(listener, routes(Arc::clone(&desk)), shutdown.clone());
         shutdown.spawn(Phase::Admin, serving);
-        Ok(Admin { address })
+        Ok(Admin { address, desk })
+    }
+
+    /// Requests from now on need this token; whether one is needed stays as it was at the start.
+    pub fn renew_token(&self, token: Option<&Secret>) {
+        if let Some(token) = token.filter(|_| self.desk.token.get().is_some()) {
+            self.desk.token.set(Some(Arc::new(token.clone())));
+        }
     }
 }
 

@@ -440,7 +440,7 @@ async fn a_taken_address_is_named_with_its_key() {
     let bench = Bench::start().await;
     let listen = bench.url.strip_prefix("http://").unwrap().parse().unwrap();
     let config = Config { listen, token: None };
-    let error = Admin::start(config, bench.parts.clone(), &bench.shutdown).await.unwrap_err().to_string();
+    let error = Admin::start(config, bench.parts.clone(), &bench.shutdown).await.err().unwrap().to_string();
     assert!(error.contains(&listen.to_string()) && error.contains("admin.listen"), "{error}");
 }
 

@@ -73,6 +73,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<ConfigError>,
+    /// What it was read from; read once more, they give the same configuration with the secrets as they are then.
+    pub layers: Layers,
 }
 
 /// The keys at the top level that belong to no section.
@@ -147,16 +149,20 @@ impl Config {
             (None, true) => Some(format!("{BUILT_IN}{BUILT_IN_SCREEN}")),
         };
         let layers = Layers::load(built_in.as_deref(), file.as_deref(), environment)?;
+        let config = Config::of(&layers)?;
+        let warnings = checks::warnings(&config, &layers.root(), &layers.literal_secrets());
+        Ok(Loaded { config, file, warnings, layers })
+    }
+
+    /// Reads layers that were loaded before, and every secret that they name as it is now.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with everything that is wrong.
+    pub fn of(layers: &Layers) -> Result<Config, ConfigErrors> {
         let root = layers.root();
         let (parts, mut errors) = Parts::read(&root);
         errors.extend(checks::errors(&parts, &root));
-        match parts.complete() {
-            Some(config) if errors.is_empty() => {
-                let warnings = checks::warnings(&config, &root, &layers.literal_secrets());
-                Ok(Loaded { config, file, warnings })
-            }
-            _ => Err(ConfigErrors(errors)),
-        }
+        parts.complete().filter(|_| errors.is_empty()).ok_or(ConfigErrors(errors))
     }
 }
 

@@ -3,21 +3,27 @@
 
 pub mod config;
 mod operations;
+mod reload;
+mod service;
 
 use crate::admin::{Admin, SourceSummary};
 use crate::dead_letter::{DeadLetters, StoreError};
 use crate::dispatch::{self, Dispatcher, LaneParts};
-use crate::ingress::{self, Captures, Ingress};
+use crate::envelope::SinkName;
+use crate::ingress::{self, Captures, Ingress, PassedSockets};
 use crate::journal::{CursorSpec, Disk, Health, Journal, OpenError, RealDisk};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::sink::{self, ConfiguredSink, OnBacklogFull};
+use crate::sink::{self, ConfiguredSink, OnBacklogFull, Renewable};
 use crate::source::Sources;
 use crate::telemetry::logging::LogLevel;
 use crate::telemetry::prometheus;
 use crate::{admin, journal, provider};
 use config::Config;
 use operations::{OwnEvents, Readmission};
+pub use reload::{Origin, Reloader};
+pub use service::ServiceManager;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,10 +76,27 @@ pub enum RunError {
     JournalFailed,
 }
 
+/// What the daemon runs on.
+pub struct Host {
+    /// Where the journal is written.
+    pub disk: Arc<dyn Disk>,
+    /// Sockets that were there before it.
+    pub sockets: PassedSockets,
+}
+
+impl Default for Host {
+    /// The operating system's file system, and no sockets.
+    fn default() -> Self {
+        Host { disk: Arc::new(RealDisk), sockets: PassedSockets::default() }
+    }
+}
+
 /// The running daemon.
 pub struct App {
-    ingress: Ingress,
-    admin: Admin,
+    ingress: Arc<Ingress>,
+    admin: Arc<Admin>,
+    renewable: BTreeMap<SinkName, Arc<Renewable>>,
+    log_level: LogLevel,
     dispatcher: Dispatcher,
     journal: Journal,
     dead_letters: DeadLetters,
@@ -88,20 +111,16 @@ impl App {
     /// # Errors
     /// [`StartError`]; what was started before the error is stopped again.
     pub async fn start(config: Config, log_level: LogLevel) -> Result<App, StartError> {
-        Self::start_on(config, log_level, Arc::new(RealDisk)).await
+        Self::start_on(config, log_level, Host::default()).await
     }
 
-    /// Like [`App::start`], with the journal on another disk than the operating system's.
+    /// Like [`App::start`], on a host that differs in something.
     ///
     /// # Errors
     /// [`StartError`]; what was started before the error is stopped again.
-    pub async fn start_on(
-        config: Config,
-        log_level: LogLevel,
-        disk: Arc<dyn Disk>,
-    ) -> Result<App, StartError> {
+    pub async fn start_on(config: Config, log_level: LogLevel, host: Host) -> Result<App, StartError> {
         let shutdown = Shutdown::new();
-        let started = Self::build(config, log_level, disk, &shutdown).await;
+        let started = Self::build(config, log_level, host, &shutdown).await;
         if started.is_err() {
             for phase in [Phase::Ingress, Phase::Lanes, Phase::Storage, Phase::Admin] {
                 shutdown.stop(phase).await;
@@ -113,7 +132,7 @@ impl App {
     async fn build(
         config: Config,
         log_level: LogLevel,
-        disk: Arc<dyn Disk>,
+        host: Host,
         shutdown: &Shutdown,
     ) -> Result<App, StartError> {
         let metrics = prometheus::install(shutdown);
@@ -121,10 +140,10 @@ impl App {
         let router = Router::new(config.routes);
         let accepting = Arc::new(AtomicBool::new(false));
 
-        let journal = open_journal(&config.journal, &config.data_dir, disk, &config.sinks)?;
+        let journal = open_journal(&config.journal, &config.data_dir, host.disk, &config.sinks)?;
         let dead_letters = DeadLetters::open(&config.dead_letters, &config.data_dir, shutdown)?;
         dead_letters.announce(config.sinks.keys());
-        let lanes = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
+        let (lanes, renewable) = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
         let shared = dispatch::Parts {
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
@@ -141,7 +160,7 @@ impl App {
             watch: Arc::new(captures.clone()),
             accepting: Arc::clone(&accepting),
             metrics,
-            log_level,
+            log_level: log_level.clone(),
             encode: sink::structured,
         };
         let admin = Admin::start(config.admin, admin_parts, shutdown).await?;
@@ -153,12 +172,15 @@ impl App {
             dead_letters: dead_letters.clone(),
             router,
             captures,
+            sockets: host.sockets,
         };
         let ingress = Ingress::start(config.ingress, ingress_parts, shutdown).await?;
         accepting.store(true, Ordering::Release);
         Ok(App {
-            ingress,
-            admin,
+            ingress: Arc::new(ingress),
+            admin: Arc::new(admin),
+            renewable,
+            log_level,
             dispatcher,
             journal,
             dead_letters,
@@ -178,6 +200,23 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin.address
+    }
+
+    /// What a reload works with; outlives the daemon without harm.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            ingress: Arc::clone(&self.ingress),
+            admin: Arc::clone(&self.admin),
+            sinks: self.renewable.clone(),
+            log_level: self.log_level.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Has the service manager told how the daemon is, until the last phase has stopped.
+    pub fn keep_told(&self, manager: &Arc<ServiceManager>) {
+        manager.keep_told(self.dispatcher.clone(), &self.shutdown);
     }
 
     /// Runs until `stop` resolves or the journal fails, then stops in phases.
@@ -244,7 +283,7 @@ async fn journal_failure(journal: &Journal) {
     }
 }
 
-type Sinks = std::collections::BTreeMap<crate::envelope::SinkName, ConfiguredSink>;
+type Sinks = BTreeMap<SinkName, ConfiguredSink>;
 
 fn open_journal(
     config: &journal::Config,
@@ -269,17 +308,23 @@ fn build_lanes<'a>(
     sinks: impl Iterator<Item = &'a ConfiguredSink>,
     data_dir: &std::path::Path,
     shutdown: &Shutdown,
-) -> Result<Vec<LaneParts>, sink::BuildError> {
-    sinks
-        .map(|configured| {
-            Ok(LaneParts {
-                name: configured.name.clone(),
-                kind: configured.type_name,
-                config: configured.common.clone(),
-                sink: configured.build(data_dir, shutdown)?,
-            })
-        })
-        .collect()
+) -> Result<(Vec<LaneParts>, BTreeMap<SinkName, Arc<Renewable>>), sink::BuildError> {
+    let (mut lanes, mut renewable) = (Vec::new(), BTreeMap::new());
+    for configured in sinks {
+        let mut sink = configured.build(data_dir, shutdown)?;
+        if configured.is_rebuilt_on_reload() {
+            let shell = Arc::new(Renewable::new(sink));
+            renewable.insert(configured.name.clone(), Arc::clone(&shell));
+            sink = shell;
+        }
+        lanes.push(LaneParts {
+            name: configured.name.clone(),
+            kind: configured.type_name,
+            config: configured.common.clone(),
+            sink,
+        });
+    }
+    Ok((lanes, renewable))
 }
 
 fn summaries(sources: &Sources) -> Vec<SourceSummary> {

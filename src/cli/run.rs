@@ -1,21 +1,30 @@
 //! `hookbus run`: the daemon, from its configuration to the last phase of its shutdown.
-//! Holds: the first SIGTERM or SIGINT stops in phases, the second ends at once (the journal is crash-safe).
+//! Holds: the first SIGTERM or SIGINT stops in phases, the second ends at once (the journal is crash-safe); SIGHUP reads
+//! secrets and certificates again.
 
 use super::{CliError, Ending};
 use crate::app::config::{Config, Loaded, process_environment};
-use crate::app::{App, StartError};
-use crate::ingress::Address;
+use crate::app::{App, Host, Origin, ServiceManager, StartError};
+use crate::ingress::{Address, PassedSockets};
 use crate::journal::OpenError;
 use crate::source::ConfiguredSource;
 use crate::telemetry::logging::{self, LogLevel};
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Starts the daemon and runs it until it is told to stop.
 pub(super) fn run(file: Option<&Path>) -> Result<Ending, CliError> {
-    let Loaded { config, file, warnings } = Config::load(file, &process_environment())?;
+    // Before there is a second thread: it takes variables out of the environment.
+    let sockets = PassedSockets::from_environment().map_err(|source| CliError::Io {
+        what: "the service manager passed something that is no stream socket".to_owned(),
+        source,
+    })?;
+    let loaded = Config::load(file, &process_environment())?;
+    let origin = Origin::of(&loaded);
+    let Loaded { config, warnings, .. } = loaded;
     logging::log_panics();
     let log_level = logging::install(&config.log).map_err(|error| CliError::Failed(error.to_string()))?;
     for warning in warnings {
@@ -23,13 +32,14 @@ pub(super) fn run(file: Option<&Path>) -> Result<Ending, CliError> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?;
-    let ending = runtime.block_on(serve(config, file.is_none(), log_level));
+    let host = Host { sockets, ..Host::default() };
+    let ending = runtime.block_on(serve(config, origin, log_level, host));
     // After a second signal something may still be blocked on a disk: the process does not wait for it.
     runtime.shutdown_background();
     Ok(ending)
 }
 
-async fn serve(config: Config, is_built_in: bool, log_level: LogLevel) -> Ending {
+async fn serve(config: Config, origin: Origin, log_level: LogLevel, host: Host) -> Ending {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -37,8 +47,8 @@ async fn serve(config: Config, is_built_in: bool, log_level: LogLevel) -> Ending
             return Ending::Failed;
         }
     };
-    let welcome = is_built_in.then(|| Welcome::of(&config));
-    let app = match App::start(config, log_level).await {
+    let welcome = origin.file.is_none().then(|| Welcome::of(&config));
+    let app = match App::start_on(config, log_level, host).await {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -50,6 +60,10 @@ async fn serve(config: Config, is_built_in: bool, log_level: LogLevel) -> Ending
     if let Some(welcome) = welcome {
         welcome.print(&app);
     }
+    let manager = Arc::new(ServiceManager::from_environment());
+    manager.ready();
+    app.keep_told(&manager);
+    let reloader = app.reloader();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async {
         // A dropped sender says the same as a message.
@@ -66,9 +80,19 @@ async fn serve(config: Config, is_built_in: bool, log_level: LogLevel) -> Ending
                     Ending::Failed
                 }
             },
-            () = signals.next() => if stop.take().is_none() {
-                tracing::warn!("second signal: ending at once; what is not delivered yet is delivered after the next start");
-                return Ending::Failed;
+            ask = signals.next() => match ask {
+                Ask::Reload if stop.is_none() => {}
+                Ask::Reload => {
+                    manager.reloading();
+                    // What could not be read is logged; the daemon goes on with what it had.
+                    let _ = reloader.reload(&origin, &process_environment());
+                    manager.ready();
+                }
+                Ask::Stop if stop.take().is_some() => manager.stopping(),
+                Ask::Stop => {
+                    tracing::warn!("second signal: ending at once; what is not delivered yet is delivered after the next start");
+                    return Ending::Failed;
+                }
             },
         }
     }
@@ -91,9 +115,18 @@ fn ending_of(error: &StartError) -> Ending {
     }
 }
 
+/// What a signal asks for.
+enum Ask {
+    Stop,
+    Reload,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// A terminal that goes away sends the signal, too.
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -101,13 +134,19 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            had_terminal: std::io::stderr().is_terminal(),
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Ask {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Ask::Stop,
+            _ = self.interrupt.recv() => Ask::Stop,
+            _ = self.hangup.recv() => {
+                let terminal_is_gone = self.had_terminal && !std::io::stderr().is_terminal();
+                if terminal_is_gone { Ask::Stop } else { Ask::Reload }
+            }
         }
     }
 }
@@ -133,6 +172,7 @@ impl Welcome {
         let curl = match &endpoint.address {
             Address::Tcp(_) => base.clone(),
             Address::Unix(path) => format!("--unix-socket {} http://localhost", path.display()),
+            Address::Passed(_) => "http://localhost".to_owned(),
         };
         let mut text =
             "\nHookbus runs with its built-in configuration; `hookbus run --config FILE` uses yours.\n\n"

@@ -89,7 +89,7 @@ fn base_of(endpoint: &Endpoint) -> String {
         Address::Tcp(listen) => {
             Endpoint { address: Address::Tcp(reachable(*listen)), ..endpoint.clone() }.to_string()
         }
-        Address::Unix(_) => endpoint.to_string(),
+        Address::Unix(_) | Address::Passed(_) => endpoint.to_string(),
     }
 }
 

@@ -81,6 +81,14 @@ impl Layers {
         Section { path: String::new(), tree: self.tree.clone(), shared: Arc::clone(&self.shared) }
     }
 
+    /// The keys whose values differ in `newer`, without the values; a secret counts as what stands for it, not as its text.
+    #[must_use]
+    pub fn changed_keys(&self, newer: &Layers) -> Vec<String> {
+        let mut changed = Vec::new();
+        self.tree.differences(&newer.tree, "", &mut changed);
+        changed
+    }
+
     /// The keys of the secrets that were found written out in a file, as far as their sections have been read.
     #[must_use]
     pub fn literal_secrets(&self) -> Vec<String> {

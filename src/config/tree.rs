@@ -1,6 +1,6 @@
 //! The merged configuration as a tree whose every value knows the layer it came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the name of a layer that is a variable begins with.
@@ -103,6 +103,44 @@ impl Tree {
             }
         }
         nearest
+    }
+
+    /// The same value, whichever layer said it.
+    fn is_same(&self, other: &Tree) -> bool {
+        match (&self.node, &other.node) {
+            (Node::Text(one), Node::Text(other)) => one == other,
+            (Node::Bool(one), Node::Bool(other)) => one == other,
+            (Node::Int(one), Node::Int(other)) => one == other,
+            (Node::Float(one), Node::Float(other)) => one.to_bits() == other.to_bits(),
+            (Node::List(one), Node::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is_same(other))
+            }
+            (Node::Table(one), Node::Table(other)) => {
+                one.len() == other.len()
+                    && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| one.is_same(other)))
+            }
+            (Node::Variable { text: one, .. }, Node::Variable { text: other, .. }) => one == other,
+            (Node::Nothing, Node::Nothing) | (Node::StandIn, Node::StandIn) => true,
+            _ => false,
+        }
+    }
+
+    /// The dotted paths, below `path`, of what is not the same in `other`: the nearest table around each.
+    pub(super) fn differences(&self, other: &Tree, path: &str, found: &mut Vec<String>) {
+        let (Some(one), Some(two)) = (self.table(), other.table()) else {
+            if !self.is_same(other) {
+                found.push(path.to_owned());
+            }
+            return;
+        };
+        let keys: BTreeSet<&String> = one.keys().chain(two.keys()).collect();
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match (one.get(key), two.get(key)) {
+                (Some(one), Some(two)) => one.differences(two, &path, found),
+                _ => found.push(path),
+            }
+        }
     }
 
     /// Every text at or below this value.

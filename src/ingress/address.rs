@@ -10,8 +10,12 @@ use std::str::FromStr;
 
 /// What a path of a Unix socket begins with.
 const UNIX: &str = "unix:";
+/// What the name of a passed socket begins with.
+const PASSED: &str = "systemd:";
+/// The most characters of such a name (systemd.socket(5), `FileDescriptorName=`).
+const PASSED_NAME_CHARS_MAX: usize = 255;
 
-/// One place to listen at: `127.0.0.1:8080`, `[::]:8080` or `unix:/run/hookbus/ingress.sock`.
+/// One place to listen at: `127.0.0.1:8080`, `[::]:8080`, `unix:/run/hookbus/ingress.sock` or `systemd:hookbus.socket`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(into = "String")]
 pub enum Address {
@@ -19,6 +23,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
+    /// The name of a socket that the service manager passes (sd_listen_fds(3)): where that is, it knows.
+    Passed(String),
 }
 
 /// Why a text is no place to listen at.
@@ -51,8 +57,7 @@ impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
 }
 
 impl Written for Address {
-    const EXPECTED: &'static str =
-        "an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path";
+    const EXPECTED: &'static str = "an address and a port such as \"127.0.0.1:8080\", \"unix:\" and an absolute path, or \"systemd:\" and a name";
 }
 
 impl<'de> Deserialize<'de> for Address {
@@ -67,7 +72,7 @@ impl Address {
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Address::Tcp(address) => Some(*address),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Passed(_) => None,
         }
     }
 }
@@ -75,6 +80,11 @@ impl Address {
 impl FromStr for Address {
     type Err = InvalidAddress;
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if let Some(name) = text.strip_prefix(PASSED) {
+            let is_name = name.chars().all(|c| c.is_ascii_graphic() && c != ':');
+            let fits = (1..=PASSED_NAME_CHARS_MAX).contains(&name.len());
+            return if is_name && fits { Ok(Address::Passed(name.to_owned())) } else { Err(InvalidAddress) };
+        }
         match text.strip_prefix(UNIX) {
             Some(path) if path.starts_with('/') && !path.ends_with('/') => Ok(Address::Unix(path.into())),
             Some(_) => Err(InvalidAddress),
@@ -94,6 +104,7 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(address) => address.fmt(f),
             Address::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Address::Passed(name) => write!(f, "{PASSED}{name}"),
         }
     }
 }
@@ -114,12 +125,12 @@ pub struct Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// As the base of a URL; a Unix socket has none and is shown as in the configuration.
+    /// As the base of a URL; what has none is shown as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.address, self.speaks_tls) {
             (Address::Tcp(address), true) => write!(f, "https://{address}"),
             (Address::Tcp(address), false) => write!(f, "http://{address}"),
-            (path @ Address::Unix(_), _) => path.fmt(f),
+            (other @ (Address::Unix(_) | Address::Passed(_)), _) => other.fmt(f),
         }
     }
 }
@@ -130,12 +141,22 @@ mod tests {
 
     #[test]
     fn an_address_reads_back_as_it_was_written() {
-        for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/hookbus/ingress.sock"] {
+        for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/hookbus/ingress.sock", "systemd:hookbus.socket"]
+        {
             assert_eq!(text.parse::<Address>().map(String::from), Ok(text.to_owned()));
         }
-        for text in
-            ["", "8080", "localhost:80", "127.0.0.1", "unix:", "unix:here.sock", "unix:/run/", "/run/x"]
-        {
+        for text in [
+            "",
+            "8080",
+            "localhost:80",
+            "127.0.0.1",
+            "unix:",
+            "unix:here.sock",
+            "unix:/run/",
+            "/run/x",
+            "systemd:",
+            "systemd:a b",
+        ] {
             assert_eq!(text.parse::<Address>(), Err(InvalidAddress), "{text}");
         }
     }

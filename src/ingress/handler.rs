@@ -13,13 +13,16 @@ use super::rate::Limiter;
 use super::reply::{self, Problem, Response};
 use super::{Config, Parts};
 use crate::clock;
+use crate::config::Live;
 use crate::dead_letter::{DeadLetters, Quarantined};
 use crate::envelope::Envelope;
 use crate::journal::{AppendError, Appended, Journal};
 use crate::percent::decoded_strictly;
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Refused, Request, Unreadable};
+use crate::source::{
+    Arrival, ConfiguredSource, Handshake, Head, OnUnreadable, Refused, Request, Sources, Unreadable,
+};
 use crate::telemetry::metrics::ingress::{Answer, ListenerMeter, SourceMeter};
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -35,7 +38,7 @@ const HOOKS: &str = "/hooks/";
 
 /// All that answering needs; shared by all connections.
 pub(super) struct Handler {
-    gates: HashMap<String, Gate>,
+    gates: HashMap<String, Live<Arc<Gate>>>,
     proxies: Proxies,
     journal: Journal,
     dead_letters: DeadLetters,
@@ -52,9 +55,9 @@ pub(super) struct Handler {
 /// One source with its bounds and its counters.
 struct Gate {
     source: ConfiguredSource,
-    limiter: Option<Limiter>,
+    limiter: Option<Arc<Limiter>>,
     bounds: Bounds,
-    meter: SourceMeter,
+    meter: Arc<SourceMeter>,
     /// Where operators may watch.
     spot: Option<Arc<Spot>>,
 }
@@ -66,8 +69,8 @@ enum Taken {
 }
 
 /// Where a path leads.
-struct Way<'a> {
-    gate: &'a Gate,
+struct Way {
+    gate: Arc<Gate>,
     path_secret_matched: bool,
 }
 
@@ -75,7 +78,7 @@ impl Handler {
     pub(super) fn new(config: &Config, parts: Parts, meter: Arc<ListenerMeter>, shutdown: &Shutdown) -> Self {
         let gates = parts.sources.into_values().map(|source| {
             let spot = parts.captures.spot(&source.name);
-            (source.name.as_str().to_owned(), Gate::new(config, source, spot))
+            (source.name.as_str().to_owned(), Live::new(Arc::new(Gate::new(config, source, spot))))
         });
         Handler {
             gates: gates.collect(),
@@ -90,6 +93,15 @@ impl Handler {
             meter,
             journal_alarm: Alarm::new("journal"),
             letters_alarm: Alarm::new("dead letters"),
+        }
+    }
+
+    /// Requests from now on are measured by the secrets of these sources; who is not known already is passed over.
+    pub(super) fn renew_sources(&self, sources: Sources) {
+        for source in sources.into_values() {
+            if let Some(gate) = self.gates.get(source.name.as_str()) {
+                gate.set(Arc::new(gate.get().with(source)));
+            }
         }
     }
 
@@ -140,13 +152,13 @@ impl Handler {
     }
 
     /// The source that a path names, where the path also has the secret that the source wants, or none if it wants none.
-    fn way(&self, path: &str) -> Option<Way<'_>> {
+    fn way(&self, path: &str) -> Option<Way> {
         let rest = path.strip_prefix(HOOKS)?;
         let (name, secret) = match rest.split_once('/') {
             Some((name, secret)) => (name, Some(secret)),
             None => (rest, None),
         };
-        let gate = self.gates.get(name)?;
+        let gate = self.gates.get(name)?.get();
         let path_secret_matched = match (&gate.source.config.path_secret, secret) {
             (None, None) => false,
             (Some(_), Some(secret)) if gate.source.path_secret_matches(&decoded_strictly(secret)?) => true,
@@ -159,18 +171,19 @@ impl Handler {
     fn note_of_lost(&self, head: &request::Parts) -> Note {
         let rest = head.uri.path().strip_prefix(HOOKS).unwrap_or_default();
         let (name, goes_on) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
-        Note::begin(self.gates.get(name).and_then(|gate| gate.spot.as_ref()), head, goes_on)
+        let spot = self.gates.get(name).and_then(|gate| gate.get().spot.clone());
+        Note::begin(spot.as_ref(), head, goes_on)
     }
 
     async fn take(
         &self,
         caller: &Caller,
-        way: &Way<'_>,
+        way: &Way,
         parts: &request::Parts,
         body: Incoming,
         note: &mut Note,
     ) -> Result<Taken, Problem> {
-        let gate = way.gate;
+        let gate = &*way.gate;
         let methods = gate.source.dialect.methods();
         if !methods.contains(&parts.method) {
             return Err(Problem::MethodNotAllowed(methods));
@@ -290,15 +303,26 @@ impl Gate {
         let (unreadable, refused) =
             (Unreadable::ALL.map(Unreadable::label), Refused::ALL.map(Refused::label));
         Gate {
-            limiter: source.config.rate.map(Limiter::new),
+            limiter: source.config.rate.map(|rate| Arc::new(Limiter::new(rate))),
             bounds: Bounds {
                 bytes_max: source.config.body_max.unwrap_or(config.body_max).as_len(),
                 inflate_ratio_max: config.inflate_ratio_max,
                 time_max: config.body_timeout.get(),
             },
-            meter: SourceMeter::started(source.name.label(), &unreadable, &refused),
+            meter: Arc::new(SourceMeter::started(source.name.label(), &unreadable, &refused)),
             spot,
             source,
+        }
+    }
+
+    /// The same bounds and counters, with other secrets.
+    fn with(&self, source: ConfiguredSource) -> Self {
+        Gate {
+            source,
+            limiter: self.limiter.clone(),
+            bounds: self.bounds,
+            meter: Arc::clone(&self.meter),
+            spot: self.spot.clone(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::stream::{Opening, Socket};
 use super::tls::{self, Tls};
 use crate::config::Period;
 use crate::shutdown::{Phase, Shutdown};
+use crate::source::Sources;
 use crate::telemetry::metrics::ingress::ListenerMeter;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -97,6 +98,16 @@ impl Listener {
             shutdown: shutdown.clone(),
             head_max: bounded(config.header_timeout),
             drain_max: bounded(config.header_timeout) + bounded(config.body_timeout) + DRAIN_EXTRA,
+        }
+    }
+
+    pub(super) fn renew_sources(&self, sources: Sources) {
+        self.handler.renew_sources(sources);
+    }
+
+    pub(super) fn reread_certificates(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reread();
         }
     }
 

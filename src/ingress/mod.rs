@@ -5,6 +5,7 @@
 pub use address::{Address, Endpoint, InvalidAddress};
 pub use capture::Captures;
 pub use kept::keep_own;
+pub use passed::PassedSockets;
 pub use readmit::{ReadmitError, readmit};
 pub use sockets::{InvalidMode, SocketMode};
 
@@ -28,6 +29,7 @@ mod handler;
 mod inflate;
 mod kept;
 mod listener;
+mod passed;
 mod peer;
 mod rate;
 mod readmit;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub router: Router,
     /// Where operators watch requests.
     pub captures: Captures,
+    /// What `systemd:NAME` names.
+    pub sockets: PassedSockets,
 }
 
 /// The ingress could not be started.
@@ -133,7 +137,7 @@ impl Config {
         let has_tls = self.tls.is_on();
         let listen = self.listen.iter().map(|address| Endpoint {
             address: address.clone(),
-            speaks_tls: has_tls && address.tcp().is_some(),
+            speaks_tls: has_tls && !matches!(address, Address::Unix(_)),
         });
         let plain = self.plain_listen.iter().cloned();
         listen.chain(plain.map(|address| Endpoint { address, speaks_tls: false })).collect()
@@ -144,6 +148,7 @@ impl Config {
 pub struct Ingress {
     /// Where it really listens (a port may have been 0), as [`Config::endpoints`]; never empty.
     pub endpoints: Vec<Endpoint>,
+    listener: Arc<Listener>,
 }
 
 impl Ingress {
@@ -152,7 +157,7 @@ impl Ingress {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, parts: Parts, shutdown: &Shutdown) -> Result<Ingress, StartError> {
-        let bound = Sockets::bind(&config.endpoints(), config.socket_mode).await;
+        let bound = Sockets::bind(&config.endpoints(), config.socket_mode, &parts.sockets).await;
         let (sockets, endpoints) = bound.map_err(|(address, source)| {
             let is_plain = config.plain_listen.contains(&address);
             let key = if is_plain { "ingress.plain_listen" } else { "ingress.listen" };
@@ -162,11 +167,22 @@ impl Ingress {
         let meter = Arc::new(ListenerMeter::started());
         let handler = Handler::new(&config, parts, Arc::clone(&meter), shutdown);
         let listener = Arc::new(Listener::new(&config, handler, tls, meter, shutdown));
-        drop(shutdown.spawn(Phase::Ingress, listener.run(sockets)));
+        drop(shutdown.spawn(Phase::Ingress, Arc::clone(&listener).run(sockets)));
         for endpoint in &endpoints {
             info!(url = %endpoint, "the ingress listens");
         }
-        Ok(Ingress { endpoints })
+        Ok(Ingress { endpoints, listener })
+    }
+
+    /// Requests from now on must prove themselves by the secrets of these sources, as far as they are the same sources;
+    /// limits stay as they were at the start.
+    pub fn renew_sources(&self, sources: Sources) {
+        self.listener.renew_sources(sources);
+    }
+
+    /// Has the files of `[ingress.tls]` read now; without TLS it does nothing.
+    pub fn reread_certificates(&self) {
+        self.listener.reread_certificates();
     }
 
     /// The first address with a port; none where it listens at Unix sockets only.

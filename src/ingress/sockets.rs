@@ -3,6 +3,7 @@
 //! and removed only where it is still ours.
 
 use super::address::{Address, Endpoint, Written, read_written};
+use super::passed::{PassedListener, PassedSockets};
 use super::stream::Wire;
 use rustix::fs::{FileType, Mode, chmod, lstat, unlink};
 use serde::de::Deserializer;
@@ -85,20 +86,28 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds all or none; also says what was bound, since a port may have been 0.
+    /// Binds all or none, and takes those of `passed` that are named; also says where they are, since a port may have
+    /// been 0.
     ///
     /// # Errors
     /// The first address that is not to be had, and why.
     pub(super) async fn bind(
         endpoints: &[Endpoint],
         mode: SocketMode,
+        passed: &PassedSockets,
     ) -> Result<(Sockets, Vec<Endpoint>), (Address, io::Error)> {
         let (mut sockets, mut bound) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
-            let (socket, address) =
-                Socket::bind(endpoint, mode).await.map_err(|error| (endpoint.address.clone(), error))?;
-            sockets.push(socket);
-            bound.push(Endpoint { address, speaks_tls: endpoint.speaks_tls });
+            let opened = Socket::open(endpoint, mode, passed).await;
+            for (socket, address) in opened.map_err(|error| (endpoint.address.clone(), error))? {
+                bound.push(Endpoint { address, speaks_tls: socket.speaks_tls });
+                sockets.push(socket);
+            }
+        }
+        if let Some(name) = passed.left().pop() {
+            let problem =
+                "it was passed, and no address of the ingress names it: nobody would ever be served there";
+            return Err((Address::Passed(name), io::Error::new(io::ErrorKind::InvalidInput, problem)));
         }
         Ok((Sockets { sockets, turn: 0 }, bound))
     }
@@ -140,18 +149,44 @@ impl Sockets {
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Socket {
-    async fn bind(endpoint: &Endpoint, mode: SocketMode) -> io::Result<(Socket, Address)> {
+    async fn open(
+        endpoint: &Endpoint,
+        mode: SocketMode,
+        passed: &PassedSockets,
+    ) -> io::Result<Vec<(Socket, Address)>> {
         let speaks_tls = endpoint.speaks_tls;
         match &endpoint.address {
             Address::Tcp(address) => {
                 let tcp = TcpListener::bind(address).await?;
                 let address = Address::Tcp(tcp.local_addr()?);
-                Ok((Socket { file: None, listener: Either::Left(tcp), speaks_tls }, address))
+                Ok(vec![(Socket { file: None, listener: Either::Left(tcp), speaks_tls }, address)])
             }
             Address::Unix(path) => {
                 let (unix, file) = bind_unix(path, mode).await?;
                 let listener = Either::Right(unix);
-                Ok((Socket { file: Some(file), listener, speaks_tls }, endpoint.address.clone()))
+                Ok(vec![(Socket { file: Some(file), listener, speaks_tls }, endpoint.address.clone())])
+            }
+            Address::Passed(name) => {
+                passed.take(name)?.into_iter().map(|one| Socket::of_passed(one, endpoint)).collect()
+            }
+        }
+    }
+
+    /// Its file, where it has one, belongs to who made it.
+    fn of_passed(listener: PassedListener, endpoint: &Endpoint) -> io::Result<(Socket, Address)> {
+        match listener {
+            Either::Left(tcp) => {
+                tcp.set_nonblocking(true)?;
+                let address = Address::Tcp(tcp.local_addr()?);
+                let listener = Either::Left(TcpListener::from_std(tcp)?);
+                Ok((Socket { file: None, listener, speaks_tls: endpoint.speaks_tls }, address))
+            }
+            Either::Right(unix) => {
+                unix.set_nonblocking(true)?;
+                let path = unix.local_addr()?.as_pathname().map(Path::to_owned);
+                let address = path.map_or_else(|| endpoint.address.clone(), Address::Unix);
+                let listener = Either::Right(UnixListener::from_std(unix)?);
+                Ok((Socket { file: None, listener, speaks_tls: false }, address))
             }
         }
     }
@@ -284,6 +319,10 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn none() -> PassedSockets {
+        PassedSockets::default()
+    }
+
     fn at(path: &Path) -> Endpoint {
         Endpoint { address: Address::Unix(path.to_owned()), speaks_tls: false }
     }
@@ -321,11 +360,11 @@ mod tests {
         let path = directory.path().join("a.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a process that is killed leaves its file");
-        let (sockets, bound) = Sockets::bind(&[at(&path)], SocketMode(0o600)).await.unwrap();
+        let (sockets, bound) = Sockets::bind(&[at(&path)], SocketMode(0o600), &none()).await.unwrap();
         assert_eq!(bound, [at(&path)]);
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
-        let (_, error) = Sockets::bind(&[at(&path)], SocketMode::default()).await.err().unwrap();
+        let (_, error) = Sockets::bind(&[at(&path)], SocketMode::default(), &none()).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
         assert!(!path.exists(), "the file goes with the socket");
@@ -336,20 +375,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         std::fs::write(&path, "precious").unwrap();
-        let (address, error) = Sockets::bind(&[at(&path)], SocketMode::default()).await.err().unwrap();
+        let (address, error) =
+            Sockets::bind(&[at(&path)], SocketMode::default(), &none()).await.err().unwrap();
         assert_eq!((address, error.kind()), (at(&path).address, io::ErrorKind::AlreadyExists));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let link = directory.path().join("link.sock");
         drop(std::os::unix::net::UnixListener::bind(directory.path().join("left over")).unwrap());
         std::os::unix::fs::symlink("left over", &link).unwrap();
-        let (_, error) = Sockets::bind(&[at(&link)], SocketMode::default()).await.err().unwrap();
+        let (_, error) = Sockets::bind(&[at(&link)], SocketMode::default(), &none()).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert!(link.is_symlink(), "somebody has made this link on purpose");
         std::fs::remove_file(&path).unwrap();
 
-        let (ours, _) = Sockets::bind(&[at(&path)], SocketMode::default()).await.unwrap();
+        let (ours, _) = Sockets::bind(&[at(&path)], SocketMode::default(), &none()).await.unwrap();
         std::fs::remove_file(&path).unwrap();
-        let (_theirs, _) = Sockets::bind(&[at(&path)], SocketMode::default()).await.unwrap();
+        let (_theirs, _) = Sockets::bind(&[at(&path)], SocketMode::default(), &none()).await.unwrap();
         drop(ours);
         assert!(path.exists(), "another process has made this one");
     }
@@ -358,7 +398,8 @@ mod tests {
     async fn every_address_gets_its_turn() {
         let endpoint = Endpoint { address: "127.0.0.1:0".parse().unwrap(), speaks_tls: false };
         let other = Endpoint { speaks_tls: true, ..endpoint.clone() };
-        let (mut sockets, bound) = Sockets::bind(&[endpoint, other], SocketMode::default()).await.unwrap();
+        let (mut sockets, bound) =
+            Sockets::bind(&[endpoint, other], SocketMode::default(), &none()).await.unwrap();
         let mut waiting = Vec::new();
         for endpoint in [&bound[0], &bound[0], &bound[0], &bound[1]] {
             waiting.push(TcpStream::connect(endpoint.address.tcp().unwrap()).await.unwrap());
@@ -375,7 +416,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let tcp = Endpoint { address: "127.0.0.1:0".parse().unwrap(), speaks_tls: false };
-        let (sockets, _) = Sockets::bind(&[tcp, at(&path)], SocketMode::default()).await.unwrap();
+        let (sockets, _) = Sockets::bind(&[tcp, at(&path)], SocketMode::default(), &none()).await.unwrap();
         let Either::Left(first) = &sockets.sockets[0].listener else { panic!("it is TCP") };
         // Its accept(2) fails from here on.
         let broken = std::os::fd::AsFd::as_fd(first).try_clone_to_owned().unwrap();

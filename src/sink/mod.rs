@@ -19,6 +19,7 @@ mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 mod outcome;
+mod renewable;
 mod signature;
 mod stdout;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
@@ -30,6 +31,7 @@ mod tls;
 pub use cloudevents::structured;
 pub use configured::{CommonConfig, ConfiguredSink, IN_FLIGHT_MAX, OnBacklogFull, Order, RetryConfig};
 pub use outcome::{Failure, Outcome, Reason};
+pub use renewable::Renewable;
 
 use crate::config::{ByteSize, ConfigError, ConfigErrors, Period, Section};
 use crate::envelope::{Envelope, SinkName};
@@ -134,6 +136,9 @@ pub struct SinkType {
     /// How many deliveries are in flight at the most where `in_flight_max` is not set: many where a confirmation
     /// takes long and covers many, fewer where each is a request of its own.
     pub in_flight_default: usize,
+    /// It reads secrets and certificates only when it is built, and needs no closing: a reload builds it anew. Without
+    /// this, a kind reads them for every connection.
+    pub rebuilt_on_reload: bool,
     /// Reads and checks its section.
     pub parse: fn(&Section) -> Result<Box<dyn SinkConfig>, ConfigErrors>,
     /// Its own keys with their defaults, for documents and tests.
@@ -142,8 +147,19 @@ pub struct SinkType {
 
 impl SinkType {
     const fn of<C: OwnKeys>(name: &'static str, formats: &'static [Format]) -> Self {
-        let in_flight_default = configured::IN_FLIGHT_DEFAULT;
-        SinkType { name, formats, in_flight_default, parse: parse::<C>, defaults: defaults::<C> }
+        SinkType {
+            name,
+            formats,
+            in_flight_default: configured::IN_FLIGHT_DEFAULT,
+            rebuilt_on_reload: false,
+            parse: parse::<C>,
+            defaults: defaults::<C>,
+        }
+    }
+
+    /// The same for a kind that a reload builds anew.
+    const fn rebuilt_on_reload(self) -> Self {
+        SinkType { rebuilt_on_reload: true, ..self }
     }
 
     /// The same for a broker's client, which pipelines.

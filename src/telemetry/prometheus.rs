@@ -42,6 +42,7 @@ pub fn install(shutdown: &Shutdown) -> Exposition {
         }
         metrics::describe();
         metrics::process::started();
+        metrics::config::started();
         handle
     });
     let handle = handle.clone();

@@ -5,7 +5,7 @@ use crate::support::disk::SteppedDisk;
 use crate::support::http_sink::HttpSink;
 use crate::support::{PATIENCE, client, eventually};
 use hookbus::app::config::Config;
-use hookbus::app::{App, RunError};
+use hookbus::app::{App, Host, RunError};
 use hookbus::telemetry::logging;
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ async fn start(file: PathBuf, fails: &Arc<AtomicBool>) -> App {
         true => Err(io::Error::other("the test says so")),
         false => Ok(()),
     });
-    App::start_on(config, log_level, disk).await.unwrap()
+    App::start_on(config, log_level, Host { disk, ..Host::default() }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hookbus::config::{OneOrMany, Secret};
 use hookbus::dead_letter::{self, DeadLetters};
 use hookbus::envelope::{Data, Envelope, SourceName};
-use hookbus::ingress::{self, Captures, Endpoint, Ingress, Parts};
+use hookbus::ingress::{self, Captures, Endpoint, Ingress, Parts, PassedSockets};
 use hookbus::journal::{self, CursorSpec, Journal, RealDisk};
 use hookbus::router::Router;
 use hookbus::shutdown::{Phase, Shutdown};
@@ -175,6 +175,7 @@ impl Rig {
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
             router,
+            sockets: PassedSockets::default(),
         };
         // Any free port, except where a test says where to listen.
         let listen = match config.listen == ingress::Config::default().listen {

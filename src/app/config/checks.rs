@@ -185,7 +185,13 @@ fn takes_anybody(ingress: &ingress::Config) -> bool {
         ingress.tls.client_ca.is_some() && ingress.tls.client_certificates == ClientCertificates::Required;
     ingress.endpoints().iter().any(|endpoint| {
         let is_open = !(endpoint.speaks_tls && asks_for_certificate);
-        is_open && endpoint.address.tcp().is_some_and(|address| !address.ip().is_loopback())
+        is_open
+            && match &endpoint.address {
+                Address::Tcp(address) => !address.ip().is_loopback(),
+                Address::Unix(_) => false,
+                // Where that is, only the service manager knows.
+                Address::Passed(_) => true,
+            }
     })
 }
 
@@ -207,9 +213,9 @@ fn ingress_tls(parts: &Parts, findings: &mut Findings<'_>) {
     findings.add_if(tls.key.is_none(), "ingress.tls.key", "is required beside ingress.tls.cert");
     let asks_nobody = tls.client_ca.is_none() && root.says("ingress.tls.client_certificates");
     findings.add_if(asks_nobody, "ingress.tls.client_certificates", "needs ingress.tls.client_ca");
-    let has_tcp = ingress.listen.iter().any(|address| address.tcp().is_some());
+    let can_speak_tls = ingress.listen.iter().any(|address| !matches!(address, Address::Unix(_)));
     findings.add_if(
-        !has_tcp,
+        !can_speak_tls,
         "ingress.listen",
         "names no address that could speak TLS; a Unix socket does not",
     );

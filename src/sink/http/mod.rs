@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) const TYPE: SinkType =
-    SinkType::of::<config::Config>("http", &[Format::Structured, Format::Binary]);
+    SinkType::of::<config::Config>("http", &[Format::Structured, Format::Binary]).rebuilt_on_reload();
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

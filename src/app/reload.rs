@@ -1,0 +1,117 @@
+//! What SIGHUP does: secrets, certificates and the level of the log as they are now, and a word on everything else.
+//! Holds: what cannot be read never takes the place of what can; a changed key that only a restart takes over is named.
+//! Absent on purpose: the rest of the configuration. It decides which files, sockets and lanes there are.
+
+use super::config::{Config, Loaded};
+use crate::admin::Admin;
+use crate::config::{ConfigErrors, Layers};
+use crate::envelope::SinkName;
+use crate::ingress::Ingress;
+use crate::shutdown::Shutdown;
+use crate::sink::Renewable;
+use crate::telemetry::logging::LogLevel;
+use crate::telemetry::metrics::config as metrics;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The only key besides secrets that a reload takes over.
+const LOG_LEVEL: &str = "log.level";
+
+/// Where the running configuration came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file; absent: the built-in default.
+    pub file: Option<PathBuf>,
+    /// What was read at the start.
+    pub layers: Layers,
+}
+
+impl Origin {
+    /// Of what was loaded.
+    #[must_use]
+    pub fn of(loaded: &Loaded) -> Self {
+        Origin { file: loaded.file.clone(), layers: loaded.layers.clone() }
+    }
+}
+
+/// The parts of the running daemon that a reload reaches.
+pub struct Reloader {
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) admin: Arc<Admin>,
+    /// Those that are built anew.
+    pub(super) sinks: BTreeMap<SinkName, Arc<Renewable>>,
+    pub(super) log_level: LogLevel,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Reloader {
+    /// Reads again what can be taken over while running. What happened is logged; nothing of it ends the daemon.
+    /// Returns whether all of it could be read.
+    pub fn reload(&self, origin: &Origin, environment: &[(String, String)]) -> bool {
+        self.ingress.reread_certificates();
+        let secrets_were_read = self.renew_secrets(&origin.layers);
+        let file_was_read = self.compare_with_file(origin, environment);
+        let is_whole = secrets_were_read && file_was_read;
+        metrics::reloaded(is_whole);
+        if is_whole {
+            tracing::info!("reloaded: secrets, certificates and the level of the log");
+        }
+        is_whole
+    }
+
+    /// The configuration of the start once more: whatever differs is a secret.
+    fn renew_secrets(&self, layers: &Layers) -> bool {
+        let config = match Config::of(layers) {
+            Ok(config) => config,
+            Err(errors) => {
+                let errors = one_line(&errors);
+                tracing::error!(errors, "secrets could not be read again; those from before stay");
+                return false;
+            }
+        };
+        self.admin.renew_token(config.admin.token.as_ref());
+        self.ingress.renew_sources(config.sources);
+        let mut are_all_renewed = true;
+        for (name, sink) in &self.sinks {
+            let Some(configured) = config.sinks.get(name) else { continue };
+            match configured.build(&config.data_dir, &self.shutdown) {
+                Ok(anew) => sink.renew(anew),
+                Err(error) => {
+                    are_all_renewed = false;
+                    tracing::error!(%error, "the sink goes on with its secrets and certificates from before");
+                }
+            }
+        }
+        are_all_renewed
+    }
+
+    /// Takes the level of the log from the file as it is now, and names what else has changed there.
+    fn compare_with_file(&self, origin: &Origin, environment: &[(String, String)]) -> bool {
+        let newer = match Config::read(origin.file.clone(), environment, false) {
+            Ok(newer) => newer,
+            Err(errors) => {
+                let errors = one_line(&errors);
+                tracing::error!(errors, "the configuration has errors; the daemon would not start with it");
+                return false;
+            }
+        };
+        let level = String::from(newer.config.log.level);
+        if let Err(error) = self.log_level.set(&level) {
+            tracing::error!(%error, "the level of the log stays");
+        }
+        // The built-in default depends on the terminal, and nobody can have changed it.
+        let mut changed =
+            if origin.file.is_some() { origin.layers.changed_keys(&newer.layers) } else { Vec::new() };
+        changed.retain(|key| key != LOG_LEVEL && key != "log");
+        if !changed.is_empty() {
+            let keys = changed.join(", ");
+            tracing::warn!(keys, "these keys have changed, and only a restart takes them over");
+        }
+        true
+    }
+}
+
+fn one_line(errors: &ConfigErrors) -> String {
+    errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
