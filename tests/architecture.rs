@@ -52,7 +52,11 @@ const LAYERS: &[(&str, &str, &str)] = &[
 const HOMES: &[(&str, &str)] = &[
     ("std::fs", "src/journal/disk.rs src/config/ src/sink/file.rs src/cli/files.rs"),
     ("tokio::fs", "nowhere"),
-    ("rustix", "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs src/ingress/sockets.rs"),
+    (
+        "rustix",
+        "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs src/ingress/sockets.rs src/app/service.rs",
+    ),
+    ("listenfd", "src/ingress/passed.rs"),
     ("figment", "src/config/layers.rs"),
     ("redb", "src/dead_letter/"),
     ("counter!", "src/telemetry/metrics/"),

@@ -1,6 +1,7 @@
-//! What SIGHUP does: secrets, certificates and the level of the log as they are now, and a word on everything else.
+//! What SIGHUP does: secrets, the certificates of sinks and the level of the log as they are now, and a word on the rest.
 //! Holds: what cannot be read never takes the place of what can; a changed key that only a restart takes over is named.
-//! Absent on purpose: the rest of the configuration. It decides which files, sockets and lanes there are.
+//! Absent on purpose: the rest of the configuration, which decides on files, sockets and lanes; the certificates of the
+//! ingress, which are followed without being asked.
 
 use super::config::{Config, Loaded};
 use crate::admin::Admin;
@@ -49,13 +50,12 @@ impl Reloader {
     /// Reads again what can be taken over while running. What happened is logged; nothing of it ends the daemon.
     /// Returns whether all of it could be read.
     pub fn reload(&self, origin: &Origin, environment: &[(String, String)]) -> bool {
-        self.ingress.reread_certificates();
         let secrets_were_read = self.renew_secrets(&origin.layers);
         let file_was_read = self.compare_with_file(origin, environment);
         let is_whole = secrets_were_read && file_was_read;
         metrics::reloaded(is_whole);
         if is_whole {
-            tracing::info!("reloaded: secrets, certificates and the level of the log");
+            tracing::info!("reloaded: secrets, certificates of sinks, and the level of the log");
         }
         is_whole
     }

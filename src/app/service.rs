@@ -1,82 +1,113 @@
 //! What the service manager is told: that the daemon is ready, reloads, stops, and lives.
-//! Holds: without one (no `NOTIFY_SOCKET`) nothing is done. Life is told by a task of the runtime that serves senders and
-//! sinks, so a runtime that hangs is found out. A disk that hangs is not told of: a new process would hang on it too.
+//! Holds: without one (no `NOTIFY_SOCKET`) nothing is done, and one that does not listen is waited for by nobody. Life is
+//! told by a task of the runtime that serves senders and sinks, so a runtime that hangs is found out. A disk that hangs is
+//! not told of: a new process would hang on it too.
 //!
 //! The protocol is sd_notify(3).
 
 use crate::dispatch::{Dispatcher, LaneState};
 use crate::shutdown::{Phase, Shutdown};
-use sd_notify::NotifyState;
+use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// How often a sign of life is expected, in microseconds, and of whom.
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// How often the line that `systemctl status` shows is written.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// The shortest time between two signs of life.
 const SIGN_EVERY_MIN: Duration = Duration::from_millis(10);
 
 /// The manager that has started this process, or none.
+#[derive(Default)]
 pub struct ServiceManager {
-    is_there: bool,
+    socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
+    /// It did not take what it was told last.
+    is_deaf: AtomicBool,
 }
 
 impl ServiceManager {
     /// As the environment says.
     #[must_use]
     pub fn from_environment() -> Self {
-        ServiceManager {
-            is_there: std::env::var_os("NOTIFY_SOCKET").is_some(),
-            watchdog: sd_notify::watchdog_enabled(),
+        let variable = |name| std::env::var(name).ok();
+        let Some(address) = std::env::var_os(NOTIFY_SOCKET) else { return Self::default() };
+        let socket = connected(&address.into_vec());
+        if let Err(error) = &socket {
+            tracing::warn!(%error, "{NOTIFY_SOCKET} leads nowhere; the service manager is told nothing");
         }
+        let is_ours = variable(WATCHDOG_PID).is_none_or(|pid| pid == std::process::id().to_string());
+        let allowed_us = variable(WATCHDOG_USEC).filter(|_| is_ours).and_then(|us| us.parse().ok());
+        let watchdog = allowed_us.map(Duration::from_micros);
+        ServiceManager { socket: socket.ok(), watchdog, is_deaf: AtomicBool::new(false) }
     }
 
     /// Senders are served.
     pub fn ready(&self) {
-        self.tell(&[NotifyState::Ready]);
+        self.tell("READY=1");
     }
 
     /// A reload has begun; [`ServiceManager::ready`] ends it.
     pub fn reloading(&self) {
-        let now = NotifyState::monotonic_usec_now();
-        self.tell(&now.map_or(vec![NotifyState::Reloading], |now| vec![NotifyState::Reloading, now]));
+        let now = clock_gettime(ClockId::Monotonic);
+        let now_us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
     }
 
     /// The stop has begun.
     pub fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
     /// Gives signs of life, twice in the time that the manager allows, and the state of the lanes, until the last phase
     /// has stopped.
-    pub fn keep_told(self: &std::sync::Arc<Self>, dispatcher: Dispatcher, shutdown: &Shutdown) {
-        if !self.is_there {
+    pub(super) fn keep_told(self: &Arc<Self>, dispatcher: Dispatcher, shutdown: &Shutdown) {
+        if self.socket.is_none() {
             return;
         }
-        let manager = std::sync::Arc::clone(self);
-        let every =
-            self.watchdog.map_or(STATUS_EVERY, |allowed| allowed / 2).clamp(SIGN_EVERY_MIN, STATUS_EVERY);
+        let manager = Arc::clone(self);
+        let every = self.watchdog.map_or(STATUS_EVERY, |allowed| allowed / 2);
         let (stop, stopping) = (shutdown.token(Phase::Admin).clone(), shutdown.token(Phase::Ingress).clone());
         drop(shutdown.spawn(Phase::Admin, async move {
-            let mut signs = tokio::time::interval(every);
+            let mut signs = tokio::time::interval(every.clamp(SIGN_EVERY_MIN, STATUS_EVERY));
             while stop.run_until_cancelled(signs.tick()).await.is_some() {
                 if stopping.is_cancelled() {
-                    manager.tell(&[NotifyState::Watchdog]);
+                    manager.tell("WATCHDOG=1");
                 } else {
-                    let status = status(&dispatcher);
-                    manager.tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+                    manager.tell(&format!("WATCHDOG=1\nSTATUS={}", status(&dispatcher)));
                 }
             }
         }));
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        if !self.is_there {
-            return;
-        }
-        if let Err(error) = sd_notify::notify(states) {
-            tracing::warn!(%error, "the service manager could not be told");
+    fn tell(&self, state: &str) {
+        let Some(socket) = &self.socket else { return };
+        let sent = socket.send(state.as_bytes());
+        let was_deaf = self.is_deaf.swap(sent.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (sent, was_deaf) {
+            tracing::warn!(%error, "the service manager does not listen");
         }
     }
+}
+
+/// To a path, or to an abstract name after an `@`.
+fn connected(address: &[u8]) -> io::Result<UnixDatagram> {
+    let address = match address.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// One line for `systemctl status`.

@@ -105,12 +105,6 @@ impl Listener {
         self.handler.renew_sources(sources);
     }
 
-    pub(super) fn reread_certificates(&self) {
-        if let Some(tls) = &self.tls {
-            tls.reread();
-        }
-    }
-
     /// Accepts until the phase stops.
     pub(super) async fn run(self: Arc<Self>, mut sockets: Sockets) {
         let stop = self.shutdown.token(Phase::Ingress).clone();

@@ -180,11 +180,6 @@ impl Ingress {
         self.listener.renew_sources(sources);
     }
 
-    /// Has the files of `[ingress.tls]` read now; without TLS it does nothing.
-    pub fn reread_certificates(&self) {
-        self.listener.reread_certificates();
-    }
-
     /// The first address with a port; none where it listens at Unix sockets only.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

@@ -83,17 +83,31 @@ impl Poller {
     }
 
     async fn poll(&mut self) {
-        let (change, detail) = match self.ask().await {
+        let asked = match self.renew() {
+            Ok(()) => self.ask().await.map_err(|error| error.to_string()),
+            Err(problem) => Err(problem),
+        };
+        let (change, detail) = match asked {
             Ok(Some((state, detail))) => {
                 self.meter.polled(polled(state), clock::now());
                 (self.watch.saw(state), detail)
             }
             Ok(None) => self.failed("the answer does not say whether the instance is connected".to_owned()),
-            Err(error) => self.failed(error.to_string()),
+            Err(problem) => self.failed(problem),
         };
         if let Some(change) = change {
             self.tell(change, &detail).await;
         }
+    }
+
+    /// Takes secrets over that were replaced since the last poll.
+    fn renew(&mut self) -> Result<(), String> {
+        let account = self.account.current()?;
+        if (&account.token, &account.client_token) != (&self.account.token, &self.account.client_token) {
+            self.api = Api::new(&account, &[]).map_err(|error| error.to_string())?;
+            self.account = account;
+        }
+        Ok(())
     }
 
     async fn ask(&self) -> Result<Option<(State, String)>, ApiError> {

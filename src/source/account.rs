@@ -34,6 +34,19 @@ pub struct Account {
 }
 
 impl Account {
+    /// The account with its secrets as they are now.
+    ///
+    /// # Errors
+    /// A sentence without the secret, where one cannot be read any more.
+    pub fn current(&self) -> Result<Account, String> {
+        let current = |secret: &Option<Secret>| secret.as_ref().map(Secret::current).transpose();
+        Ok(Account {
+            token: current(&self.token)?,
+            client_token: current(&self.client_token)?,
+            ..self.clone()
+        })
+    }
+
     /// The keys that calls to the API need and that are not there.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {

@@ -25,6 +25,7 @@ mod ingress_shutdown;
 mod ingress_tls;
 mod journal_durability;
 mod journal_formats;
+mod run_systemd;
 mod senders_cloudevents;
 mod register;
 mod register_delivery;

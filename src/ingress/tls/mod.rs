@@ -20,7 +20,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -83,7 +82,6 @@ const PLAIN_HTTP_ANSWER: &[u8] =
 pub(super) struct Tls {
     current: tokio::sync::watch::Receiver<Arc<ServerConfig>>,
     meter: Arc<TlsMeter>,
-    reread: Arc<Notify>,
 }
 
 impl Tls {
@@ -98,14 +96,8 @@ impl Tls {
         let meter = Arc::new(TlsMeter::started());
         let material = Material::read(config)?;
         let (watch, current) = Watch::new(config.clone(), material, Arc::clone(&meter));
-        let reread = Arc::new(Notify::new());
-        drop(shutdown.spawn(Phase::Ingress, watch.run(Arc::clone(&reread), shutdown.clone())));
-        Ok(Some(Tls { current, meter, reread }))
-    }
-
-    /// Has the files read now. Whoever asks for that has finished writing them, so they are not read twice.
-    pub(super) fn reread(&self) {
-        self.reread.notify_one();
+        drop(shutdown.spawn(Phase::Ingress, watch.run(shutdown.clone())));
+        Ok(Some(Tls { current, meter }))
     }
 
     /// Shakes hands. The caller bounds the time, and counts where it runs out.

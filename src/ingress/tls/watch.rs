@@ -13,7 +13,7 @@ use crate::time::UnixMs;
 use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -71,21 +71,17 @@ impl Watch {
     }
 
     /// Until the phase stops.
-    pub(super) async fn run(mut self, reread: Arc<Notify>, shutdown: Shutdown) {
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
         let stop = shutdown.token(Phase::Ingress).clone();
         loop {
             self.warn_of_ends(clock::now());
-            let is_asked_for = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => return,
-                () = reread.notified() => true,
-                () = sleep(REREAD_EVERY) => false,
-            };
+                () = sleep(REREAD_EVERY) => {}
+            }
             let (config, known) = (self.config.clone(), self.fingerprint);
             let reading = shutdown.spawn_blocking(Phase::Ingress, move || read(&config, known)).await;
             if let Ok(reading) = reading {
-                if let (Reading::New(material), true) = (&reading, is_asked_for) {
-                    self.candidate = Some(material.fingerprint);
-                }
                 self.take(reading);
             }
         }

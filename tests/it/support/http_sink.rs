@@ -25,6 +25,8 @@ pub enum Mood {
     Hangs,
     /// This status for events whose `data.n` is in the set, 204 for the others.
     Refuses(u16, BTreeSet<u64>),
+    /// 204 for requests with this `authorization`, 401 for others.
+    AsksFor(String),
 }
 
 #[derive(Default)]
@@ -125,6 +127,10 @@ async fn take(State((mood, seen)): State<Shared>, headers: HeaderMap, body: Byte
             (StatusCode::from_u16(status).unwrap(), headers_of(headers)).into_response()
         }
         Mood::Hangs => std::future::pending().await,
+        Mood::AsksFor(authorization) => {
+            let is_right = headers.get("authorization").is_some_and(|given| *given == *authorization);
+            if is_right { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED }.into_response()
+        }
         Mood::Refuses(status, numbers) => {
             let refused = event["data"]["n"].as_u64().is_some_and(|number| numbers.contains(&number));
             let status = if refused { status } else { 204 };
