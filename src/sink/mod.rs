@@ -7,7 +7,6 @@ mod addresses;
 mod amqp;
 mod cloudevents;
 mod configured;
-#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod connection;
 mod file;
 mod gather;

@@ -2,13 +2,17 @@
 //! Holds: one home for certificates and the process' own cryptography, for all sinks; an error names the key of the
 //! configuration and the file, never what is in it.
 
+use crate::time::UnixMs;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The most characters taken over from the TLS library's descriptions.
+const TEXT_CHARS_MAX: usize = 150;
 
 /// The files a sink's section names.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +69,32 @@ pub(super) fn no_tls() -> ClientConfig {
         .expect("the provider supports the default versions")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
+}
+
+/// Why TLS failed, in words for the operator. The times of certificates are named as dates: whoever reads a log a week
+/// later has to see which one ran out, and when.
+pub(super) fn described(error: &rustls::Error) -> String {
+    let date = |time: UnixTime| {
+        UnixMs(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)).to_rfc3339()
+    };
+    match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            format!("the server's certificate expired on {}; renew it there", date(*not_after))
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            format!(
+                "the server's certificate is not valid before {}; are both clocks right?",
+                date(*not_before)
+            )
+        }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the server says that our certificate has expired; renew the file in cert".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a certificate; see cert and key".to_owned()
+        }
+        other => other.to_string().chars().take(TEXT_CHARS_MAX).collect(),
+    }
 }
 
 fn trusted(ca: &Path) -> Result<RootCertStore, TlsProblem> {
