@@ -59,12 +59,16 @@ impl Sink for HttpSink {
                 Ok(encoded) => self.post(&means, &encoded).await,
                 Err(failure) => Outcome::Reject(failure),
             };
-            if let Outcome::Away(failure) = &outcome
-                && speaks_against_what_was_read(failure.reason)
-            {
-                self.means.fail(&means, failure);
+            match outcome {
+                Outcome::Away(failure) => {
+                    let failure = self.config.tls_files().explained(failure, crate::clock::now());
+                    if speaks_against_what_was_read(failure.reason) {
+                        self.means.fail(&means, &failure);
+                    }
+                    Outcome::Away(failure)
+                }
+                other => other,
             }
-            outcome
         }
         .boxed()
     }

@@ -112,7 +112,9 @@ impl Server {
                     let _ = client.set_server_pool(NOBODY).await;
                     return Ok((client, host));
                 }
-                Err(error) => last = connect_failure(&error, &host),
+                Err(error) => {
+                    last = self.tls.explained(connect_failure(&error, &host), crate::clock::now());
+                }
             }
             if last.reason == Reason::NotAuthorized {
                 break;
