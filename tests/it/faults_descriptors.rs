@@ -57,7 +57,7 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let trace = folder.path().join("trace");
     // Small segments and files: both have to be opened anew while nothing can be.
     let config = format!(
-        "[ingress]\nheader_timeout = \"10m\"\n[journal]\nsegment = \"64KiB\"\n[sources.inbox.generic]\n\
+        "[ingress]\nbody_max = \"16KiB\"\nheader_timeout = \"10m\"\n[journal]\nsegment = \"64KiB\"\n[sources.inbox.generic]\n\
          [sinks.files.file]\npath = \"events.ndjson\"\nrotate_at = \"32KiB\"\n\
          [sinks.orders.retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n{}",
         sink.table("orders")

@@ -7,8 +7,8 @@ use crate::support::authority::{Authority, Pair};
 use crate::support::brokers::kafka::{Kafka, shared};
 use crate::support::brokers::nats::{Nats, NatsOptions};
 use crate::support::daemon::Daemon;
-use crate::support::eventually_within;
 use crate::support::tls_front::TlsFront;
+use crate::support::{eventually, eventually_within};
 use hookbus::time::UnixMs;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -215,12 +215,14 @@ impl Relay {
         let lane = lane_is(&self.daemon, "away").await;
         assert_eq!(lane["failure"]["reason"], "tls", "{lane}");
         let detail = lane["failure"]["detail"].as_str().unwrap();
-        let log = self.daemon.log();
         for word in words {
             assert!(detail.contains(word), "{word:?} is not in {detail:?}");
-            let is_said =
-                log.lines().any(|line| line.contains("the sink takes no events") && line.contains(word));
-            assert!(is_said, "{word:?} is not in {log}");
+            eventually(&format!("the log says {word}"), || async {
+                let log = self.daemon.log();
+                let mut lines = log.lines().filter(|line| line.contains("the sink takes no events"));
+                lines.any(|line| line.contains(word)).then_some(())
+            })
+            .await;
         }
     }
 
