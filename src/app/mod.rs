@@ -14,7 +14,7 @@ use crate::ingress::{self, Captures, Ingress, PassedSockets};
 use crate::journal::{CursorSpec, Disk, Health, Journal, OpenError, RealDisk};
 use crate::router::Router;
 use crate::shutdown::{Phase, Shutdown};
-use crate::sink::{self, ConfiguredSink, OnBacklogFull, Renewable};
+use crate::sink::{self, ConfiguredSink, OnBacklogFull, Sink};
 use crate::source::Sources;
 use crate::telemetry::logging::LogLevel;
 use crate::telemetry::prometheus;
@@ -95,7 +95,7 @@ impl Default for Host {
 pub struct App {
     ingress: Arc<Ingress>,
     admin: Arc<Admin>,
-    renewable: BTreeMap<SinkName, Arc<Renewable>>,
+    sinks: BTreeMap<SinkName, Arc<dyn Sink>>,
     log_level: LogLevel,
     dispatcher: Dispatcher,
     journal: Journal,
@@ -143,7 +143,8 @@ impl App {
         let journal = open_journal(&config.journal, &config.data_dir, host.disk, &config.sinks)?;
         let dead_letters = DeadLetters::open(&config.dead_letters, &config.data_dir, shutdown)?;
         dead_letters.announce(config.sinks.keys());
-        let (lanes, renewable) = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
+        let lanes = build_lanes(config.sinks.values(), &config.data_dir, shutdown)?;
+        let own_sinks = lanes.iter().map(|lane| (lane.name.clone(), Arc::clone(&lane.sink))).collect();
         let shared = dispatch::Parts {
             journal: journal.clone(),
             dead_letters: dead_letters.clone(),
@@ -179,7 +180,7 @@ impl App {
         Ok(App {
             ingress: Arc::new(ingress),
             admin: Arc::new(admin),
-            renewable,
+            sinks: own_sinks,
             log_level,
             dispatcher,
             journal,
@@ -208,9 +209,8 @@ impl App {
         Reloader {
             ingress: Arc::clone(&self.ingress),
             admin: Arc::clone(&self.admin),
-            sinks: self.renewable.clone(),
+            sinks: self.sinks.clone(),
             log_level: self.log_level.clone(),
-            shutdown: self.shutdown.clone(),
         }
     }
 
@@ -308,23 +308,17 @@ fn build_lanes<'a>(
     sinks: impl Iterator<Item = &'a ConfiguredSink>,
     data_dir: &std::path::Path,
     shutdown: &Shutdown,
-) -> Result<(Vec<LaneParts>, BTreeMap<SinkName, Arc<Renewable>>), sink::BuildError> {
-    let (mut lanes, mut renewable) = (Vec::new(), BTreeMap::new());
-    for configured in sinks {
-        let mut sink = configured.build(data_dir, shutdown)?;
-        if configured.is_rebuilt_on_reload() {
-            let shell = Arc::new(Renewable::new(sink));
-            renewable.insert(configured.name.clone(), Arc::clone(&shell));
-            sink = shell;
-        }
-        lanes.push(LaneParts {
-            name: configured.name.clone(),
-            kind: configured.type_name,
-            config: configured.common.clone(),
-            sink,
-        });
-    }
-    Ok((lanes, renewable))
+) -> Result<Vec<LaneParts>, sink::BuildError> {
+    sinks
+        .map(|configured| {
+            Ok(LaneParts {
+                name: configured.name.clone(),
+                kind: configured.type_name,
+                config: configured.common.clone(),
+                sink: configured.build(data_dir, shutdown)?,
+            })
+        })
+        .collect()
 }
 
 fn summaries(sources: &Sources) -> Vec<SourceSummary> {

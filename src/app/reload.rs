@@ -8,8 +8,7 @@ use crate::admin::Admin;
 use crate::config::{ConfigErrors, Layers};
 use crate::envelope::SinkName;
 use crate::ingress::Ingress;
-use crate::shutdown::Shutdown;
-use crate::sink::Renewable;
+use crate::sink::Sink;
 use crate::telemetry::logging::LogLevel;
 use crate::telemetry::metrics::config as metrics;
 use std::collections::BTreeMap;
@@ -40,10 +39,8 @@ impl Origin {
 pub struct Reloader {
     pub(super) ingress: Arc<Ingress>,
     pub(super) admin: Arc<Admin>,
-    /// Those that are built anew.
-    pub(super) sinks: BTreeMap<SinkName, Arc<Renewable>>,
+    pub(super) sinks: BTreeMap<SinkName, Arc<dyn Sink>>,
     pub(super) log_level: LogLevel,
-    pub(super) shutdown: Shutdown,
 }
 
 impl Reloader {
@@ -74,13 +71,9 @@ impl Reloader {
         self.ingress.renew_sources(config.sources);
         let mut are_all_renewed = true;
         for (name, sink) in &self.sinks {
-            let Some(configured) = config.sinks.get(name) else { continue };
-            match configured.build(&config.data_dir, &self.shutdown) {
-                Ok(anew) => sink.renew(anew),
-                Err(error) => {
-                    are_all_renewed = false;
-                    tracing::error!(%error, "the sink goes on with its secrets and certificates from before");
-                }
+            if let Err(failure) = sink.renew() {
+                are_all_renewed = false;
+                tracing::error!(sink = %name, %failure, "the sink goes on with its secrets and certificates from before");
             }
         }
         are_all_renewed

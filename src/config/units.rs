@@ -96,6 +96,14 @@ impl<T> OneOrMany<T> {
     pub fn one(value: T) -> Self {
         OneOrMany(vec![value])
     }
+    /// The same with every value replaced.
+    ///
+    /// # Errors
+    /// The first that could not be.
+    pub fn try_map<E>(&self, replaced: impl FnMut(&T) -> Result<T, E>) -> Result<Self, E> {
+        Ok(OneOrMany(self.0.iter().map(replaced).collect::<Result<_, E>>()?))
+    }
+
     /// The values in the order written.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()

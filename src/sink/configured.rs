@@ -189,12 +189,6 @@ impl ConfiguredSink {
         }
     }
 
-    /// See [`SinkType::rebuilt_on_reload`].
-    #[must_use]
-    pub fn is_rebuilt_on_reload(&self) -> bool {
-        SINK_TYPES.iter().any(|kind| kind.name == self.type_name && kind.rebuilt_on_reload)
-    }
-
     /// Makes the sink. Called inside the tokio runtime.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //! Holds: at most one attempt at a time, whoever waits gets its result; after a failed attempt, also one that was cut
 //! off, there is a pause, longer after refused credentials, so that nobody is locked out (whoever asks meanwhile gets the
 //! last failure at once); giving up waits for nothing, or a delivery would outlive its time-out by another's attempt.
+//! For a sink without a connection of its own (`http`) it keeps what requests are made with, which is read anew after
+//! the other side refused it.
 //! Absent on purpose: when to try again. The lane's breaker probes, and each probe that comes after the pause connects.
 
 use super::{Failure, Reason};
@@ -54,6 +56,13 @@ impl<C> Connection<C> {
         Connection { state: Mutex::new(State::Idle), attempt: tokio::sync::Mutex::default() }
     }
 
+    /// With a client that was made before.
+    pub(super) fn with(client: C) -> Self {
+        let connection = Self::new();
+        *connection.state() = State::Connected(Arc::new(client));
+        connection
+    }
+
     /// The client that is connected, or the one that `connect` makes. `connect` keeps its own time; a caller whose
     /// time-out cuts it off makes it a failed attempt.
     ///
@@ -99,6 +108,15 @@ impl<C> Connection<C> {
             *state = State::Idle;
         }
         is_current
+    }
+
+    /// Gives this client up because of a failure that speaks against what it was made with: the next one is made after
+    /// the same pause as after a failed attempt. Does nothing where it was given up already.
+    pub(super) fn fail(&self, client: &Arc<C>, failure: &Failure) {
+        let mut state = self.state();
+        if matches!(&*state, State::Connected(current) if Arc::ptr_eq(current, client)) {
+            *state = State::Failed(Instant::now(), failure.clone());
+        }
     }
 
     /// The client, taken out for good; for closing, when nobody connects any more.
@@ -164,6 +182,25 @@ mod tests {
         assert!(!connection.give_up(&first), "an old one cannot take the new one along");
         assert_eq!(*connection.take().unwrap(), *second);
         assert!(connection.take().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_failed_is_replaced_after_the_pause_and_only_the_current_one_can_fail() {
+        let connection = Connection::with(1);
+        let first = connection.get(|| async { Ok(2) }).await.unwrap();
+        assert_eq!(*first, 1, "nothing is made anew");
+        let refused = Failure::new(Reason::NotAuthorized, "no");
+        connection.fail(&first, &refused);
+        tokio::time::advance(PAUSE_AFTER_REFUSAL - Duration::from_millis(1)).await;
+        assert_eq!(connection.get(|| async { Ok(3) }).await.unwrap_err(), refused, "too early");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(*connection.get(|| async { Ok(4) }).await.unwrap(), 4);
+        connection.fail(&first, &refused);
+        assert_eq!(
+            *connection.get(|| async { Ok(5) }).await.unwrap(),
+            4,
+            "an old one speaks for itself only"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,6 @@ mod addresses;
 mod amqp;
 mod cloudevents;
 mod configured;
-#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod connection;
 mod file;
 mod gather;
@@ -19,7 +18,6 @@ mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 mod outcome;
-mod renewable;
 mod signature;
 mod stdout;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
@@ -31,7 +29,6 @@ mod tls;
 pub use cloudevents::structured;
 pub use configured::{CommonConfig, ConfiguredSink, IN_FLIGHT_MAX, OnBacklogFull, Order, RetryConfig};
 pub use outcome::{Failure, Outcome, Reason};
-pub use renewable::Renewable;
 
 use crate::config::{ByteSize, ConfigError, ConfigErrors, Period, Section};
 use crate::envelope::{Envelope, SinkName};
@@ -60,6 +57,15 @@ pub trait Sink: Send + Sync {
     fn connect(&self) -> BoxFuture<'_, Result<Limits, Failure>>;
     /// Ends what was begun and releases what is held; no `deliver` is in flight.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Reads secrets and certificates again before the next delivery. A kind that reads them for every connection has
+    /// nothing to do: what they opened goes on.
+    ///
+    /// # Errors
+    /// What cannot be read; the ones from before stay.
+    fn renew(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// The form in which an event leaves.
@@ -136,9 +142,6 @@ pub struct SinkType {
     /// How many deliveries are in flight at the most where `in_flight_max` is not set: many where a confirmation
     /// takes long and covers many, fewer where each is a request of its own.
     pub in_flight_default: usize,
-    /// It reads secrets and certificates only when it is built, and needs no closing: a reload builds it anew. Without
-    /// this, a kind reads them for every connection.
-    pub rebuilt_on_reload: bool,
     /// Reads and checks its section.
     pub parse: fn(&Section) -> Result<Box<dyn SinkConfig>, ConfigErrors>,
     /// Its own keys with their defaults, for documents and tests.
@@ -147,19 +150,8 @@ pub struct SinkType {
 
 impl SinkType {
     const fn of<C: OwnKeys>(name: &'static str, formats: &'static [Format]) -> Self {
-        SinkType {
-            name,
-            formats,
-            in_flight_default: configured::IN_FLIGHT_DEFAULT,
-            rebuilt_on_reload: false,
-            parse: parse::<C>,
-            defaults: defaults::<C>,
-        }
-    }
-
-    /// The same for a kind that a reload builds anew.
-    const fn rebuilt_on_reload(self) -> Self {
-        SinkType { rebuilt_on_reload: true, ..self }
+        let in_flight_default = configured::IN_FLIGHT_DEFAULT;
+        SinkType { name, formats, in_flight_default, parse: parse::<C>, defaults: defaults::<C> }
     }
 
     /// The same for a broker's client, which pipelines.

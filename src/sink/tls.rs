@@ -2,13 +2,20 @@
 //! Holds: one home for certificates and the process' own cryptography, for all sinks; an error names the key of the
 //! configuration and the file, never what is in it.
 
+use super::{Failure, Reason};
+use crate::time::UnixMs;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
+#[cfg(feature = "kafka")]
+use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The most characters taken over from the TLS library's descriptions.
+const TEXT_CHARS_MAX: usize = 150;
 
 /// The files a sink's section names.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +64,46 @@ impl TlsFiles {
     }
 }
 
+impl TlsFiles {
+    /// The same failure, and where it is one of a connection that was being made while our own certificate has run out,
+    /// since when: servers say little of why they hang up.
+    pub(super) fn explained(&self, failure: Failure, now: UnixMs) -> Failure {
+        if !matches!(failure.reason, Reason::Tls | Reason::ConnectionLost) {
+            return failure;
+        }
+        let Some(end) = self.own_end().filter(|end| *end <= now) else { return failure };
+        let detail = failure.detail.chars().take(TEXT_CHARS_MAX).collect::<String>();
+        let since = end.to_rfc3339();
+        Failure::new(
+            failure.reason,
+            format!("{detail}; our own certificate in cert expired on {since}, renew it"),
+        )
+    }
+
+    /// When the first certificate of our own chain runs out that does.
+    fn own_end(&self) -> Option<UnixMs> {
+        let (cert, _) = self.identity.as_ref()?;
+        let ends = certificates("cert", cert).ok()?.into_iter().filter_map(|certificate| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+            Some(UnixMs(certificate.validity().not_after.timestamp().saturating_mul(1000)))
+        });
+        ends.min()
+    }
+}
+
+/// Shakes hands with a server only to see what is wrong with its certificate; `None` where that is not what is wrong,
+/// or nobody answers. The caller bounds the time.
+#[cfg(feature = "kafka")]
+pub(super) async fn certificate_problem(host: &str, port: u16, ca: Option<PathBuf>) -> Option<String> {
+    let config = TlsFiles { ca, identity: None }.client_config().ok()?;
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let tcp = tokio::net::TcpStream::connect((host, port)).await.ok()?;
+    let shaken = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    let error = shaken.err()?;
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    matches!(error, Error::InvalidCertificate(_)).then(|| described(error))
+}
+
 /// A configuration that trusts nobody, for a sink that speaks without TLS.
 pub(super) fn no_tls() -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -65,6 +112,32 @@ pub(super) fn no_tls() -> ClientConfig {
         .expect("the provider supports the default versions")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
+}
+
+/// Why TLS failed, in words for the operator. The times of certificates are named as dates: whoever reads a log a week
+/// later has to see which one ran out, and when.
+pub(super) fn described(error: &rustls::Error) -> String {
+    let date = |time: UnixTime| {
+        UnixMs(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)).to_rfc3339()
+    };
+    match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            format!("the server's certificate expired on {}; renew it there", date(*not_after))
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            format!(
+                "the server's certificate is not valid before {}; are both clocks right?",
+                date(*not_before)
+            )
+        }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the server says that our certificate has expired".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a certificate; see cert and key".to_owned()
+        }
+        other => other.to_string().chars().take(TEXT_CHARS_MAX).collect(),
+    }
 }
 
 fn trusted(ca: &Path) -> Result<RootCertStore, TlsProblem> {

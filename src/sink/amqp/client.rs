@@ -108,9 +108,10 @@ impl Connector {
         let login = Login { user: self.user.as_ref(), password: self.password.as_ref(), auth: self.auth };
         let uri = address.clone().login(&login, self.heartbeat_secs)?;
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.log_in(&address, uri));
-        connected.await.unwrap_or_else(|_elapsed| {
+        let connected = connected.await.unwrap_or_else(|_elapsed| {
             Err(Failure::new(Reason::Timeout, format!("{address}: no connection in time")))
-        })
+        });
+        connected.map_err(|failure| self.tls.explained(failure, crate::clock::now()))
     }
 
     async fn log_in(&self, address: &Address, uri: AMQPUri) -> Result<Client, Failure> {

@@ -2,6 +2,7 @@
 //! Holds: what was never sent is no event's fault (Away); what may have arrived is unknown (Retry). R8: no reply text is
 //! repeated, since it may name users; sentences say host, exchange and queue.
 
+use super::super::tls::described;
 use super::super::{Failure, Outcome, Reason};
 use super::address::Address;
 use super::client::Target;
@@ -9,9 +10,6 @@ use super::message::Encoder;
 use lapin::protocol::AMQPErrorKind;
 use lapin::{Error, ErrorKind};
 use std::io;
-
-/// The most characters taken over from the TLS library's description.
-const TLS_CHARS_MAX: usize = 150;
 
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
@@ -38,8 +36,7 @@ pub(super) fn not_secured(address: &Address, error: &io::Error) -> Failure {
 }
 
 fn tls(address: &Address, error: &io::Error) -> Option<Failure> {
-    let description = error.get_ref()?.downcast_ref::<rustls::Error>()?.to_string();
-    let description: String = description.chars().take(TLS_CHARS_MAX).collect();
+    let description = described(error.get_ref()?.downcast_ref::<rustls::Error>()?);
     Some(Failure::new(Reason::Tls, format!("{address}: TLS failed: {description}")))
 }
 

@@ -3,21 +3,22 @@
 //! the configuration is read, not at the first event.
 
 use super::super::addresses::Guard;
+use super::super::connection::Connection;
 use super::super::signature::Signer;
-use super::super::tls::{TlsFiles, no_tls};
+use super::super::tls::TlsFiles;
 use super::super::{BuildError, Context, OwnKeys, Sink, SinkConfig};
-use super::{CONNECT_TIMEOUT, HttpSink, IDLE_MAX, TCP_KEEPALIVE};
+use super::HttpSink;
+use super::means::Means;
 use crate::config::{ConfigError, Network, OneOrMany, Secret, Section};
 use crate::shutdown::Shutdown;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-const USER_AGENT: &str = concat!("hookbus/", env!("CARGO_PKG_VERSION"));
 /// Headers that the message itself decides.
 const OWN_HEADERS: [&str; 9] = [
     "connection",
@@ -89,35 +90,12 @@ impl OwnKeys for Config {
 
 impl SinkConfig for Config {
     fn build(&self, context: Context, _shutdown: &Shutdown) -> Result<Arc<dyn Sink>, BuildError> {
-        let problem = |problem: String| BuildError { sink: context.name.clone(), problem };
-        let url = self.url().map_err(|error| problem(format!("url: {error}")))?;
-        let headers = self.headers().map_err(|(name, error)| problem(format!("headers.{name}: {error}")))?;
-        let signer = self.signer().map_err(|error| problem(format!("secret: {error}")))?;
-        let mut tls = match url.scheme() {
-            "https" => self.tls_files().client_config().map_err(|error| problem(error.to_string()))?,
-            _ => no_tls(),
-        };
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(self.guard())
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_MAX)
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .http2_adaptive_window(true)
-            .build()
-            .map_err(|error| problem(error.without_url().to_string()))?;
+        let means = Means::of(self)
+            .map_err(|failure| BuildError { sink: context.name.clone(), problem: failure.detail })?;
         Ok(Arc::new(HttpSink {
-            client,
-            host: host_and_port(&url),
-            url,
-            headers,
+            config: self.clone(),
+            means: Connection::with(means),
             format: context.format,
-            signer,
             timeout: context.timeout.get(),
             answered_at: Mutex::new(None),
         }))
@@ -125,14 +103,34 @@ impl SinkConfig for Config {
 }
 
 impl Config {
-    fn url(&self) -> Result<Url, &'static str> {
+    /// The same with every secret as it is now: read again where it came from a file.
+    ///
+    /// # Errors
+    /// A sentence that names the key and the file.
+    pub(super) fn reread(&self) -> Result<Config, String> {
+        let current =
+            |key: &str, secret: &Secret| secret.current().map_err(|problem| format!("{key}: {problem}"));
+        let mut now = self.clone();
+        if let Some(url) = &mut now.url {
+            *url = current("url", url)?;
+        }
+        for (name, value) in &mut now.headers {
+            *value = current(&format!("headers.{name}"), value)?;
+        }
+        if let Some(secrets) = &self.secret {
+            now.secret = Some(secrets.try_map(|secret| current("secret", secret))?);
+        }
+        Ok(now)
+    }
+
+    pub(super) fn url(&self) -> Result<Url, &'static str> {
         const EXPECTED: &str = "expected a URL, \"https://example.com/events\" for example";
         let url = self.url.as_ref().ok_or("is required: the URL to post to")?;
         let url = Url::parse(url.expose().trim()).map_err(|_| EXPECTED)?;
         if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(EXPECTED) }
     }
 
-    fn headers(&self) -> Result<HeaderMap, (&str, &'static str)> {
+    pub(super) fn headers(&self) -> Result<HeaderMap, (&str, &'static str)> {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             let header = HeaderName::from_bytes(name.as_bytes())
@@ -150,15 +148,15 @@ impl Config {
         Ok(headers)
     }
 
-    fn signer(&self) -> Result<Option<Signer>, super::super::signature::InvalidKey> {
+    pub(super) fn signer(&self) -> Result<Option<Signer>, super::super::signature::InvalidKey> {
         self.secret.as_ref().map(Signer::new).transpose()
     }
 
-    fn guard(&self) -> Guard {
+    pub(super) fn guard(&self) -> Guard {
         Guard::new(self.deny_private_addresses, &self.allow_addresses)
     }
 
-    fn tls_files(&self) -> TlsFiles {
+    pub(super) fn tls_files(&self) -> TlsFiles {
         TlsFiles { ca: self.ca.clone(), identity: self.cert.clone().zip(self.key.clone()) }
     }
 }
@@ -166,14 +164,6 @@ impl Config {
 /// The address where the host is none but an address; no resolver ever sees it.
 fn literal_address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_matches(['[', ']']).parse().ok()
-}
-
-fn host_and_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
 }
 
 #[cfg(test)]

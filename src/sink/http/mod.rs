@@ -7,29 +7,26 @@
 
 mod answer;
 mod config;
+mod means;
 mod transport;
 
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};
+use super::connection::Connection;
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
 use crate::envelope::Envelope;
 use bytes::Bytes;
+use config::Config;
 use futures_util::future::{BoxFuture, FutureExt};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Response, Url};
+use means::{IDLE_MAX, Means};
+use reqwest::{Method, Response};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) const TYPE: SinkType =
-    SinkType::of::<config::Config>("http", &[Format::Structured, Format::Binary]).rebuilt_on_reload();
+pub(super) const TYPE: SinkType = SinkType::of::<Config>("http", &[Format::Structured, Format::Binary]);
 
-/// How long a connection may take to be made, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection is kept without use: less than the 60 s after which load balancers usually drop it.
-const IDLE_MAX: Duration = Duration::from_secs(30);
-/// How often an idle connection is probed.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long the rest of an answer is read, so that its connection can be used again.
 const ANSWER_READ_MAX: Duration = Duration::from_secs(1);
 
@@ -39,13 +36,9 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 struct HttpSink {
-    client: Client,
-    url: Url,
-    /// Host and port, the only part of the URL that is ever named.
-    host: String,
-    headers: HeaderMap,
+    config: Config,
+    means: Connection<Means>,
     format: Format,
-    signer: Option<Signer>,
     timeout: Duration,
     answered_at: Mutex<Option<Instant>>,
 }
@@ -58,9 +51,23 @@ struct Encoded {
 impl Sink for HttpSink {
     fn deliver<'a>(&'a self, event: &'a Arc<Envelope>) -> BoxFuture<'a, Outcome> {
         async move {
-            match self.encoded(event) {
-                Ok(encoded) => self.post(&encoded).await,
+            let means = match self.means().await {
+                Ok(means) => means,
+                Err(failure) => return Outcome::Away(failure),
+            };
+            let outcome = match self.encoded(&means, event) {
+                Ok(encoded) => self.post(&means, &encoded).await,
                 Err(failure) => Outcome::Reject(failure),
+            };
+            match outcome {
+                Outcome::Away(failure) => {
+                    let failure = self.config.tls_files().explained(failure, crate::clock::now());
+                    if speaks_against_what_was_read(failure.reason) {
+                        self.means.fail(&means, &failure);
+                    }
+                    Outcome::Away(failure)
+                }
+                other => other,
             }
         }
         .boxed()
@@ -69,10 +76,11 @@ impl Sink for HttpSink {
     /// Asks for the URL's options: any answer shows that there is a server; nothing is delivered.
     fn connect(&self) -> BoxFuture<'_, Result<Limits, Failure>> {
         async move {
-            let request = self.client.request(Method::OPTIONS, self.url.clone());
-            match request.headers(self.headers.clone()).timeout(self.timeout).send().await {
+            let means = self.means().await?;
+            let request = means.client.request(Method::OPTIONS, means.url.clone());
+            match request.headers(means.headers.clone()).timeout(self.timeout).send().await {
                 Ok(_answer) => Ok(Limits::default()),
-                Err(error) => Err(transport::Broken::of(&error).failure(&self.host)),
+                Err(error) => Err(transport::Broken::of(&error).failure(&means.host)),
             }
         }
         .boxed()
@@ -82,42 +90,47 @@ impl Sink for HttpSink {
         // Kept connections end with the client.
         std::future::ready(()).boxed()
     }
+
+    fn renew(&self) -> Result<(), Failure> {
+        Means::reread(&self.config).map(|_| drop(self.means.take()))
+    }
+}
+
+/// Whether a secret or certificate that was replaced since may be what is missing.
+fn speaks_against_what_was_read(reason: Reason) -> bool {
+    // A URL may be a secret as well, with a token in its path.
+    use Reason::{DestinationGone, DestinationMissing, NotAuthorized, Tls};
+    matches!(reason, NotAuthorized | Tls | DestinationMissing | DestinationGone)
 }
 
 impl HttpSink {
-    async fn post(&self, encoded: &Encoded) -> Outcome {
+    async fn means(&self) -> Result<Arc<Means>, Failure> {
+        self.means.get(|| async { Means::reread(&self.config) }).await
+    }
+
+    async fn post(&self, means: &Means, encoded: &Encoded) -> Outcome {
         let deadline = Instant::now() + self.timeout;
         let connection_may_be_old = self.may_hold_a_kept_connection();
-        let mut result = self.send(encoded, deadline).await;
+        let mut result = send(means, encoded, deadline).await;
         if let Err(error) = &result
             && connection_may_be_old
             && transport::Broken::of(error).is_lost_unanswered()
         {
-            result = self.send(encoded, deadline).await;
+            result = send(means, encoded, deadline).await;
         }
         match result {
-            Ok(response) => self.read(response).await,
-            Err(error) => transport::Broken::of(&error).outcome(&self.host),
+            Ok(response) => self.read(response, &means.host).await,
+            Err(error) => transport::Broken::of(&error).outcome(&means.host),
         }
     }
 
-    async fn send(&self, encoded: &Encoded, deadline: Instant) -> reqwest::Result<Response> {
-        self.client
-            .post(self.url.clone())
-            .headers(encoded.headers.clone())
-            .body(encoded.body.clone())
-            .timeout(deadline.saturating_duration_since(Instant::now()))
-            .send()
-            .await
-    }
-
-    async fn read(&self, response: Response) -> Outcome {
+    async fn read(&self, response: Response, host: &str) -> Outcome {
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = retry_after.and_then(|value| answer::retry_after(value, crate::clock::now()));
         let _ = tokio::time::timeout(ANSWER_READ_MAX, read_rest(response)).await;
         *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        answer::outcome(status, wait, &self.host)
+        answer::outcome(status, wait, host)
     }
 
     /// A connection is kept only after an answer, and not for long.
@@ -126,8 +139,8 @@ impl HttpSink {
         answered_at.is_some_and(|at| at.elapsed() <= IDLE_MAX)
     }
 
-    fn encoded(&self, event: &Envelope) -> Result<Encoded, Failure> {
-        let mut headers = self.headers.clone();
+    fn encoded(&self, means: &Means, event: &Envelope) -> Result<Encoded, Failure> {
+        let mut headers = means.headers.clone();
         let body = match self.format {
             Format::Structured => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED_MEDIA_TYPE));
@@ -144,11 +157,22 @@ impl HttpSink {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        if let Some(signer) = &self.signer {
+        if let Some(signer) = &means.signer {
             sign(signer, &event.id, &body, &mut headers);
         }
         Ok(Encoded { headers, body })
     }
+}
+
+async fn send(means: &Means, encoded: &Encoded, deadline: Instant) -> reqwest::Result<Response> {
+    means
+        .client
+        .post(means.url.clone())
+        .headers(encoded.headers.clone())
+        .body(encoded.body.clone())
+        .timeout(deadline.saturating_duration_since(Instant::now()))
+        .send()
+        .await
 }
 
 async fn read_rest(mut response: Response) {

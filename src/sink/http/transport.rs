@@ -3,12 +3,10 @@
 //! Absent on purpose: the client's own messages, which quote the URL.
 
 use super::super::addresses::Forbidden;
+use super::super::tls::described;
 use super::super::{Failure, Outcome, Reason};
 use std::error::Error;
 use std::io::{self, ErrorKind};
-
-/// The most characters taken over from the TLS library's description.
-const TLS_CHARS_MAX: usize = 150;
 
 /// How an exchange broke.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +61,7 @@ impl Causes {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             self.io = Some(error.kind());
         } else if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            self.tls = Some(error.to_string().chars().take(TLS_CHARS_MAX).collect());
+            self.tls = Some(described(error));
         } else if error.is::<Forbidden>() {
             self.is_forbidden = true;
         } else if let Some(error) = error.downcast_ref::<hyper::Error>() {

@@ -6,6 +6,7 @@ use super::super::template::{Destination, Template};
 use super::super::tls::TlsFiles;
 use super::super::{BuildError, Context, OwnKeys, Sink, SinkConfig};
 use super::client::{CONNECT_TIMEOUT, Plan};
+use super::look::Look;
 use super::oauth::Authority;
 use super::passed_on::PassedOn;
 use super::properties::{Properties, objection};
@@ -332,7 +333,9 @@ impl SinkConfig for Config {
             shutdown: shutdown.clone(),
         };
         let encoder = Encoder { topic, key: self.key.clone(), format: context.format };
-        Ok(Arc::new(KafkaSink::new(plan, encoder, timeout)))
+        let own = TlsFiles { ca: None, identity: self.cert.clone().zip(self.cert_key.clone()) };
+        let look = Look { ca: self.ca.clone(), own, last: tokio::sync::Mutex::default() };
+        Ok(Arc::new(KafkaSink::new(plan, encoder, timeout, look)))
     }
 }
 

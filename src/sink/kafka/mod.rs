@@ -8,6 +8,7 @@
 mod answer;
 mod client;
 mod config;
+mod look;
 mod oauth;
 mod passed_on;
 mod producer;
@@ -21,6 +22,7 @@ use crate::envelope::Envelope;
 use answer::{Meaning, meaning};
 use client::{Client, Plan};
 use futures_util::future::{BoxFuture, FutureExt};
+use look::Look;
 use producer::Report;
 use rdkafka::error::RDKafkaErrorCode;
 use record::Encoder;
@@ -35,16 +37,29 @@ struct KafkaSink {
     plan: Plan,
     encoder: Encoder,
     timeout: Duration,
+    look: Look,
     connection: Connection<Client>,
 }
 
 impl Sink for KafkaSink {
     fn deliver<'a>(&'a self, event: &'a Arc<Envelope>) -> BoxFuture<'a, Outcome> {
-        self.deliver_by(Instant::now() + self.timeout, event).boxed()
+        async move {
+            match self.deliver_by(Instant::now() + self.timeout, event).await {
+                Outcome::Away(failure) => Outcome::Away(self.look.explained(failure).await),
+                other => other,
+            }
+        }
+        .boxed()
     }
 
     fn connect(&self) -> BoxFuture<'_, Result<Limits, Failure>> {
-        async move { self.client().await.map(|client| client.limits()) }.boxed()
+        async move {
+            match self.client().await {
+                Ok(client) => Ok(client.limits()),
+                Err(failure) => Err(self.look.explained(failure).await),
+            }
+        }
+        .boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -58,8 +73,8 @@ impl Sink for KafkaSink {
 }
 
 impl KafkaSink {
-    fn new(plan: Plan, encoder: Encoder, timeout: Duration) -> Self {
-        KafkaSink { plan, encoder, timeout, connection: Connection::new() }
+    fn new(plan: Plan, encoder: Encoder, timeout: Duration, look: Look) -> Self {
+        KafkaSink { plan, encoder, timeout, look, connection: Connection::new() }
     }
 
     /// A client that takes records.

@@ -8,7 +8,7 @@
 //! makes there ends it. Our own supervision (`sink::connection`) then makes a new client.
 //! Absent on purpose: servers that a cluster advertises. `url` takes a list, and a name with several addresses.
 
-use super::super::tls::{TlsFiles, TlsProblem, no_tls};
+use super::super::tls::{TlsFiles, TlsProblem, described, no_tls};
 use super::super::{Failure, Reason};
 use super::refused::Refused;
 use crate::config::{OneOrMany, Secret};
@@ -112,7 +112,9 @@ impl Server {
                     let _ = client.set_server_pool(NOBODY).await;
                     return Ok((client, host));
                 }
-                Err(error) => last = connect_failure(&error, &host),
+                Err(error) => {
+                    last = self.tls.explained(connect_failure(&error, &host), crate::clock::now());
+                }
             }
             if last.reason == Reason::NotAuthorized {
                 break;
@@ -218,7 +220,7 @@ fn io_problem(error: &ConnectError) -> (Reason, String) {
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
             if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return (Reason::Tls, tls.to_string());
+                return (Reason::Tls, format!("TLS failed: {}", described(tls)));
             }
             if io.kind() == io::ErrorKind::ConnectionRefused {
                 return (Reason::ConnectionRefused, "nothing listens there".to_owned());

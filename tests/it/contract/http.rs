@@ -191,8 +191,10 @@ impl Rig for HttpRig {
             Setup::Proxied => rig.proxy = Some(Proxy::start(rig.address).await),
             Setup::Missing => rig.rules().path_is_missing = true,
             Setup::WrongCredentials => {
-                rig.rules().authorization = Some("Bearer another".to_owned());
-                rig.keys = format!("headers = {{ authorization = \"{TOKEN}\" }}\n");
+                rig.rules().authorization = Some(TOKEN.to_owned());
+                let file = folder.join("authorization");
+                std::fs::write(&file, "Bearer wrong\n").unwrap();
+                rig.keys = format!("headers = {{ authorization = {{ file = {file:?} }} }}\n");
             }
             Setup::Choosy => rig.rules().refuses_poison = true,
             Setup::Limited => rig.rules().body_bytes_max = Some(BODY_BYTES_MAX),
@@ -250,7 +252,7 @@ impl Rig for HttpRig {
     }
 
     async fn correct_credentials(&mut self) {
-        self.rules().authorization = Some(TOKEN.to_owned());
+        std::fs::write(self.folder.path().join("authorization"), TOKEN).unwrap();
     }
 
     fn poison(&self) -> Value {

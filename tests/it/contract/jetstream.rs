@@ -17,6 +17,11 @@ pub struct JetStreamRig {
 }
 
 impl JetStreamRig {
+    /// `-STOP` and `-CONT` to the server.
+    pub fn signal(&self, signal: &str) {
+        self.place.nats.signal(signal);
+    }
+
     async fn create(&self, max_message_size: i32) {
         // Only what the ordinary events are published to, so that another type is poison.
         let subjects = vec![format!("{}.webhook.*", self.stream)];

@@ -39,7 +39,7 @@ pub enum Setup {
     Proxied,
     /// Connecting works, but the stream, topic, exchange or URL is not there before `create_destination`.
     Missing,
-    /// The sink's secret (in a file where the kind reads it anew) is wrong before `correct_credentials`.
+    /// The sink's secret, in a file, is wrong before `correct_credentials`.
     WrongCredentials,
     /// Takes events, but none that carries what `poison` says.
     Choosy,
@@ -152,8 +152,7 @@ pub trait Rig: Sized {
         missing::<Self>("create_destination")
     }
 
-    /// Writes the right secret into the sink's file; where a kind reads its secret only once, the other side takes the
-    /// one it has.
+    /// Writes the right secret into the sink's file.
     async fn correct_credentials(&mut self) {
         missing::<Self>("correct_credentials")
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long a certificate of [`Authority::pair`] is good for.
+/// How long a certificate is good for whose end the test does not choose.
 const VALID: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// See the module.
@@ -44,13 +44,20 @@ impl Authority {
 
     /// Certificate and key of `name`, on this machine: good for a server and for a client.
     pub fn leaf(&self, name: &str) -> (Certificate, KeyPair) {
+        let Pair { certificate, key } = self.leaf_until(name, SystemTime::now() + VALID);
+        (certificate, key)
+    }
+
+    /// The same with another end.
+    pub fn leaf_until(&self, name: &str, end: SystemTime) -> Pair {
         let key = KeyPair::generate().unwrap();
         let names = [name, "localhost", "127.0.0.1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = end.into();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        (params.signed_by(&key, &self.0).unwrap(), key)
+        Pair { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }
 
     /// For this one name and nothing else, not even a common name.
@@ -93,6 +100,11 @@ impl Authority {
     /// A TLS server of this authority on this machine.
     pub fn server_config(&self, asks_for_certificate: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.leaf("localhost");
+        self.server_showing(&Pair { certificate, key }, asks_for_certificate)
+    }
+
+    /// A TLS server that shows this certificate.
+    pub fn server_showing(&self, pair: &Pair, asks_for_certificate: bool) -> rustls::ServerConfig {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = match asks_for_certificate {
             true => WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider.clone())
@@ -104,10 +116,7 @@ impl Authority {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier)
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
+            .with_single_cert(vec![pair.der()], PrivateKeyDer::try_from(pair.key.serialize_der()).unwrap())
             .unwrap()
     }
 

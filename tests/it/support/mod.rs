@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
+pub mod tls_front;
 
 use std::future::Future;
 use std::time::Duration;

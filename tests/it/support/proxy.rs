@@ -54,6 +54,11 @@ impl Proxy {
         Self::serve(listener, server)
     }
 
+    /// The same on any address of this machine: as an address that its name no longer leads to.
+    pub async fn start_on(address: SocketAddr, server: SocketAddr) -> Proxy {
+        Self::serve(TcpListener::bind(address).await.unwrap(), server)
+    }
+
     fn serve(listener: TcpListener, server: SocketAddr) -> Proxy {
         let address = listener.local_addr().unwrap();
         let end = CancellationToken::new();

@@ -7,6 +7,7 @@ use super::{Leashed, free_port, installed};
 use crate::support::authority::Authority;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
+use crate::support::tls_front::TlsFront;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -147,14 +148,26 @@ impl Kafka {
     }
     /// A proxy in front of it, through which clients are led back to the proxy, and the turn to use it.
     pub async fn proxy(&self) -> (Proxy, OwnedMutexGuard<()>) {
+        let (server, turn) = self.proxied_listener().await;
+        (Proxy::start_at(self.ports.proxy, server).await, turn)
+    }
+    /// The same with TLS in front.
+    pub async fn tls_front(&self, shown: rustls::ServerConfig) -> (TlsFront, OwnedMutexGuard<()>) {
+        let (server, turn) = self.proxied_listener().await;
+        (TlsFront::start(self.ports.proxy, server, shown).await, turn)
+    }
+    async fn proxied_listener(&self) -> (std::net::SocketAddr, OwnedMutexGuard<()>) {
         let turn = Arc::clone(&self.proxied).lock_owned().await;
-        let server = ([127, 0, 0, 1], self.ports.proxied).into();
         // The one before ends with the runtime of its test.
         eventually("the proxy's port is free", || async {
             tokio::net::TcpListener::bind(("127.0.0.1", self.ports.proxy)).await.ok()
         })
         .await;
-        (Proxy::start_at(self.ports.proxy, server).await, turn)
+        (([127, 0, 0, 1], self.ports.proxied).into(), turn)
+    }
+    /// `-STOP` and `-CONT`: it holds its connections and does nothing.
+    pub fn signal(&self, signal: &str) {
+        self.process().signal(signal);
     }
     /// A file of the private authority: `ca.pem`, `client.pem`, `client.key`, and of another one: `other-ca.pem`.
     pub fn file(&self, name: &str) -> PathBuf {

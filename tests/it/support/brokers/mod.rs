@@ -84,6 +84,12 @@ impl Leashed {
         }
     }
 
+    /// The same to all that it started as well: some brokers are begun by a script.
+    pub fn signal_all(&self, signal: &str) {
+        let group = format!("-{}", self.pid());
+        assert!(Command::new("kill").args([signal, "--", &group]).status().unwrap().success());
+    }
+
     /// Has it ended?
     pub fn has_ended(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_some()

@@ -122,6 +122,10 @@ impl Nats {
         self.process.lock().unwrap().take().expect("it runs").kill();
     }
 
+    pub fn is_running(&self) -> bool {
+        self.process.lock().unwrap().is_some()
+    }
+
     /// `-STOP` and `-CONT`: it holds its connections and does nothing.
     pub fn signal(&self, signal: &str) {
         self.process.lock().unwrap().as_ref().expect("it runs").signal(signal);

@@ -140,6 +140,11 @@ impl RabbitMq {
         server.ended().await;
     }
 
+    /// `-STOP` and `-CONT`: it holds its connections and does nothing.
+    pub fn signal(&self, signal: &str) {
+        self.server.as_ref().expect("it is up").signal_all(signal);
+    }
+
     /// The port of plain AMQP.
     pub fn port(&self) -> u16 {
         self.ports.amqp
