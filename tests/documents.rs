@@ -221,7 +221,9 @@ fn load(name: &str, text: &str) -> Loaded {
     let directory = tempfile::tempdir().unwrap();
     let secrets = directory.path().join("secrets");
     fs::create_dir(&secrets).unwrap();
-    let text = text.replace("/run/secrets", secrets.to_str().unwrap());
+    let text = ["/run/secrets", "/run/credentials/hookbus.service"]
+        .iter()
+        .fold(text.to_owned(), |text, folder| text.replace(folder, secrets.to_str().unwrap()));
     for path in named_by(&text, "file = \"") {
         fs::write(path, format!("{SECRET}\n")).unwrap();
     }
