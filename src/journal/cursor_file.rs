@@ -23,13 +23,13 @@ const SLOT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a slot's bytes are.
 #[derive(Debug, PartialEq, Eq)]
-enum Slot {
+pub(super) enum Slot {
     Good { saving: u64, progress: Progress },
     Newer(u16),
     Bad,
 }
 
-fn encode(saving: u64, progress: &Progress) -> Vec<u8> {
+pub(super) fn encode(saving: u64, progress: &Progress) -> Vec<u8> {
     let ranges = progress.above();
     let mut bytes = Vec::with_capacity(FIXED_BYTES + ranges.len() * RANGE_BYTES);
     bytes.extend_from_slice(MAGIC);
@@ -54,7 +54,7 @@ fn slot_crc(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn decode(bytes: &[u8]) -> Slot {
+pub(super) fn decode(bytes: &[u8]) -> Slot {
     if bytes.len() < FIXED_BYTES || &bytes[..8] != MAGIC {
         return Slot::Bad;
     }

@@ -10,6 +10,8 @@ mod configured;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod connection;
 mod file;
+#[cfg(test)]
+mod fuzz_tests;
 mod gather;
 mod http;
 #[cfg(feature = "nats")]

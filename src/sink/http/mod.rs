@@ -7,6 +7,8 @@
 
 mod answer;
 mod config;
+#[cfg(test)]
+mod fuzz_tests;
 mod transport;
 
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};
