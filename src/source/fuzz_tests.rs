@@ -5,9 +5,7 @@
 
 use super::testing::{ARRIVAL, configured};
 use super::{Arrival, ConfiguredSource, Head, Peer, Request, Unreadable};
-use crate::envelope::{
-    Data, Envelope, has_forbidden_character, is_attribute_name, is_context_attribute,
-};
+use crate::envelope::{Data, Envelope, has_forbidden_character, is_attribute_name, is_context_attribute};
 use crate::fuzz_tests::{RawRequest, Target, Verdict, run};
 use crate::sink::structured;
 use crate::time::UnixMs;
@@ -40,7 +38,8 @@ const GENERIC: &str = r#"
     token_header = "x-token"
     addresses = ["10.0.0.0/8"]
     certificate_names = ["*.example.com"]"#;
-const CLOUDEVENTS: &str = "keep_headers = [\"x-kept\"]\n[cloudevents]\ntoken = \"t\"\nallowed_origins = [\"*\"]";
+const CLOUDEVENTS: &str =
+    "keep_headers = [\"x-kept\"]\n[cloudevents]\ntoken = \"t\"\nallowed_origins = [\"*\"]";
 
 fn fixtures(folder: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
@@ -125,7 +124,10 @@ impl Sources {
                 assert!(!events.is_empty(), "nothing becomes of an accepted request");
                 assert_eq!(events.len(), again.len());
                 for (event, again) in events.iter().zip(&again) {
-                    assert!(!event.can_repeat() || event == again, "one request, two events: {event:?} {again:?}");
+                    assert!(
+                        !event.can_repeat() || event == again,
+                        "one request, two events: {event:?} {again:?}"
+                    );
                     assert_sound(event);
                     assert_verbatim(event, &raw.body, reads_verbatim);
                 }
@@ -165,13 +167,18 @@ fn assert_sound(event: &Envelope) {
         assert!(!text.is_empty() && text.len() <= ID_BYTES_MAX, "{name} is empty or endless");
     }
     let optional = [&event.subject, &event.time, &event.datacontenttype, &event.dataschema];
-    let texts = [&event.id, &event.source, &event.event_type].into_iter().chain(optional.into_iter().flatten());
+    let texts =
+        [&event.id, &event.source, &event.event_type].into_iter().chain(optional.into_iter().flatten());
     assert!(texts.into_iter().all(|text| !has_forbidden_character(text)), "{event:?}");
     for (name, value) in event.extensions.iter() {
         assert!(is_attribute_name(name) && !is_context_attribute(name), "{name:?} is no name");
         assert!(!has_forbidden_character(&value.as_text()), "{name} has a control character");
     }
-    assert!(event.time.as_deref().is_none_or(|time| UnixMs::parse_rfc3339(time).is_some()), "{:?}", event.time);
+    assert!(
+        event.time.as_deref().is_none_or(|time| UnixMs::parse_rfc3339(time).is_some()),
+        "{:?}",
+        event.time
+    );
     assert!(event.datacontenttype.as_deref().is_none_or(str::is_ascii), "{:?}", event.datacontenttype);
     let data = event.data.bytes();
     match event.data {
@@ -217,7 +224,8 @@ fn assert_carried(event: &Envelope) {
     }
     // White space around a value is no part of it.
     let is_json = matches!(event.data, Data::Json(_));
-    let trimmed = |data: &Data| if is_json { data.bytes().trim_ascii().to_vec() } else { data.bytes().to_vec() };
+    let trimmed =
+        |data: &Data| if is_json { data.bytes().trim_ascii().to_vec() } else { data.bytes().to_vec() };
     assert_eq!(trimmed(&carried.data), trimmed(&event.data), "the data, carried on");
 }
 
@@ -256,7 +264,11 @@ fn generic_seeds() -> Vec<Vec<u8>> {
         with("x-token", "t"),
         with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         RawRequest::write("", &[("content-type", "application/x-www-form-urlencoded")], b"a=1&b=%20&c"),
-        RawRequest::write("", &[("content-type", "text/xml; charset=utf-16"), ("x-token", "t")], b"<a b='c'>&amp;</a>"),
+        RawRequest::write(
+            "",
+            &[("content-type", "text/xml; charset=utf-16"), ("x-token", "t")],
+            b"<a b='c'>&amp;</a>",
+        ),
         RawRequest::write("", &[("x-request-id", "1"), ("tracestate", "a=b")], b"\xff\xfe\0"),
     ]
 }
@@ -270,8 +282,14 @@ fn cloudevents_seeds() -> Vec<Vec<u8>> {
     let text = r#"{"specversion":"1.0","id":"2","source":"/s","type":"t","datacontenttype":"text/plain","data":"a\né"}"#;
     let binary = r#"{"specversion":"1.0","id":"3","source":"/s","type":"t","datacontenttype":"image/png","data_base64":"AAH/"}"#;
     let header_mode = |media_type, body: &[u8]| {
-        let required = [("ce-specversion", "1.0"), ("ce-id", "%41%22"), ("ce-source", "/s"), ("ce-type", "\"a\\\"b\"")];
-        let more = [("content-type", media_type), ("ce-ext", "Euro%20%E2%82%AC"), ("ce-time", "2026-01-31T12:00:00Z"), token];
+        let required =
+            [("ce-specversion", "1.0"), ("ce-id", "%41%22"), ("ce-source", "/s"), ("ce-type", "\"a\\\"b\"")];
+        let more = [
+            ("content-type", media_type),
+            ("ce-ext", "Euro%20%E2%82%AC"),
+            ("ce-time", "2026-01-31T12:00:00Z"),
+            token,
+        ];
         RawRequest::write("access_token=t", &[&required[..], &more[..]].concat(), body)
     };
     vec![
@@ -302,8 +320,34 @@ fn the_dialects_of_whatsapp_hold_for_every_request() {
     run(&TARGETS[10..]);
 }
 
+/// What fuzzing has found, each the shortest input that showed it.
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for (sentence, input) in [
+        ("text in UTF-16 that looks like UTF-8", &b"\ncontent-type:text/;charset=utf-16\n\n\n"[..]),
+        ("a tab in a media type", b"\ncontent-type:a\t}"),
+        ("text in Latin-1 that looks like UTF-8", b"\ncontent-type:text/xml; charset=iso-8859-1\n\n\xc3\xa9"),
+    ] {
+        assert_eq!(generic(input), Ok(()), "{sentence}");
+        assert_eq!(github(input), Err("missing".to_owned()), "{sentence}");
+    }
+    let tab = RawRequest::write(
+        "",
+        &[
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "/s"),
+            ("ce-type", "t"),
+            ("content-type", "text/a;\tb=c"),
+        ],
+        b"x",
+    );
+    assert_eq!(cloudevents(&tab), Err("missing".to_owned()), "it is read, and lacks its token only");
+}
+
 #[test]
 fn every_dialect_is_fuzzed() {
-    let targets: BTreeSet<&str> = TARGETS.iter().filter_map(|target| target.name.strip_prefix("source ")).collect();
+    let targets: BTreeSet<&str> =
+        TARGETS.iter().filter_map(|target| target.name.strip_prefix("source ")).collect();
     assert_eq!(targets, super::SOURCE_TYPES.iter().map(|row| row.name).collect());
 }
