@@ -8,8 +8,16 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
 static TARGETS: &[Target] = &[
-    Target { name: "sizes, periods, rates", seeds: || texts(&["10 gib", "1h 30m", "6000/m", "10/30s"]), check: units },
-    Target { name: "networks", seeds: || texts(&["10.1.0.0/16", "fd00::/8", "::ffff:10.0.0.1"]), check: networks },
+    Target {
+        name: "sizes, periods, rates",
+        seeds: || texts(&["10 gib", "1h 30m", "6000/m", "10/30s"]),
+        check: units,
+    },
+    Target {
+        name: "networks",
+        seeds: || texts(&["10.1.0.0/16", "fd00::/8", "::ffff:10.0.0.1"]),
+        check: networks,
+    },
     Target {
         name: "base URLs",
         seeds: || texts(&["https://Hooks.example.com/", "http://127.0.0.1:8080/bus/", "https://[::1]:8443"]),

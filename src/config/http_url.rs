@@ -59,7 +59,9 @@ impl FromStr for HttpUrl {
         let authority = uri.authority().ok_or(InvalidHttpUrl)?;
         let has_odd_segment =
             uri.path().split('/').skip(1).any(|part| matches!(part, "." | "..")) || uri.path().contains("//");
+        // One reader takes brackets around anything and ports of any size, the other reads hosts in more ways than are meant.
         if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || reqwest::Url::parse(text).is_err()
             || authority.host().is_empty()
             || has_odd_segment
         {
@@ -119,6 +121,8 @@ mod tests {
             ("another scheme", "ftp://hooks.example.com", None),
             ("no scheme", "hooks.example.com", None),
             ("no host", "https://", None),
+            ("brackets around no address", "https://[]", None),
+            ("a port that is none", "https://hooks.example.com:99999", None),
             ("nothing", "", None),
             ("no URL", "not a url", None),
         ] {
