@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 static TARGETS: &[Target] = &[
-    Target { name: "configuration toml", seeds: || texts(&[SMALL, &every_key()]), check: |input| file("toml", input) },
+    Target {
+        name: "configuration toml",
+        seeds: || texts(&[SMALL, &every_key()]),
+        check: |input| file("toml", input),
+    },
     Target { name: "configuration yaml", seeds: || texts(&[SMALL_YAML]), check: |input| file("yaml", input) },
     Target { name: "configuration json", seeds: json_seeds, check: |input| file("json", input) },
     Target { name: "configuration variables", seeds: variable_seeds, check: variables },
@@ -22,7 +26,8 @@ fn every_key() -> String {
     let uncommented = text.lines().map(|line| {
         let shown = line.strip_prefix("# ").filter(|rest| {
             let key = rest.split(" = ").next().unwrap_or_default();
-            let is_key = rest.contains(" = ") && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-\"".contains(&byte));
+            let is_key = rest.contains(" = ")
+                && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-\"".contains(&byte));
             is_key || (rest.starts_with('[') && rest.ends_with(']'))
         });
         format!("{}\n", shown.unwrap_or(line))
@@ -39,7 +44,8 @@ fn tree() -> Value {
 /// A configuration that runs.
 const SMALL: &str = "data_dir = \"./d\"\n[sources.inbox.generic]\nid = \"/id\"\n[sinks.orders.http]\n\
                      url = \"https://orders.example.com\"\n[[routes]]\nto = [\"orders\"]\n";
-const SMALL_YAML: &str = "sources:\n  inbox:\n    generic: &a {id: /id}\n  other:\n    generic: *a\nsinks: {events: {file: {}}}\n";
+const SMALL_YAML: &str =
+    "sources:\n  inbox:\n    generic: &a {id: /id}\n  other:\n    generic: *a\nsinks: {events: {file: {}}}\n";
 
 fn json_seeds() -> Vec<Vec<u8>> {
     let small = br#"{"sources":{"inbox":{"generic":{"id":"/id"}}},"sinks":{"events":{"file":{}}}}"#;
@@ -89,7 +95,9 @@ const SECRET: &str = "s3cret of somebody";
 fn places(tree: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     let below: Vec<(String, &Value)> = match tree {
         Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
-        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect()
+        }
         _ => Vec::new(),
     };
     for (name, value) in below {

@@ -62,7 +62,9 @@ fn payload_seeds() -> Vec<Vec<u8>> {
 
 fn payload(input: &[u8]) -> Verdict {
     let stored = Bytes::copy_from_slice(input);
-    let again = match decode_payload(&stored).map_err(|error| error.to_string().chars().take(60).collect::<String>())? {
+    let again = match decode_payload(&stored)
+        .map_err(|error| error.to_string().chars().take(60).collect::<String>())?
+    {
         Payload::Event(event) => {
             assert!(stored.ends_with(event.data.bytes()), "R7");
             let again = row(&PayloadRow::of_event(&event));

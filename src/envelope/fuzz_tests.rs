@@ -9,13 +9,15 @@ static TARGETS: &[Target] = &[Target { name: "stored envelope", seeds, check: st
 
 fn seeds() -> Vec<Vec<u8>> {
     let small: &[u8] = b"\x01\x01\x02\x02id\x03src\x01t\x04sub\0\0\0\x02\x06dedupe\0\x04none\x06fromme\x02{}";
-    let integer: &[u8] = b"\x01\x03\x04\x02id\x03src\x01t\x01\x02a\x02b\x02c\x01\x03seq\x03\xfe\xff\xff\xff\0\x01\xfe\xff";
+    let integer: &[u8] =
+        b"\x01\x03\x04\x02id\x03src\x01t\x01\x02a\x02b\x02c\x01\x03seq\x03\xfe\xff\xff\xff\0\x01\xfe\xff";
     vec![small.to_vec(), integer.to_vec(), b"\x01\0\0\x01i\x01s\x01t\0\0\0\0\0".to_vec()]
 }
 
 fn stored(input: &[u8]) -> Verdict {
     let stored = Bytes::copy_from_slice(input);
-    let event = Envelope::decode(&stored).map_err(|error| error.to_string().chars().take(60).collect::<String>())?;
+    let event =
+        Envelope::decode(&stored).map_err(|error| error.to_string().chars().take(60).collect::<String>())?;
     assert!(matches!(event.data, Data::None) || stored.ends_with(event.data.bytes()), "R7");
     let again = Bytes::from([&event.encode_head(), &event.data.bytes()[..]].concat());
     assert!(again.len() <= stored.len(), "there is no shorter way to write it");

@@ -31,7 +31,10 @@ fn proxy_seeds() -> Vec<Vec<u8>> {
     vec![
         input(&[("x-forwarded-for", "9.9.9.9, 192.0.2.1, 10.0.0.2"), ("x-forwarded-proto", "https")]),
         input(&[("x-forwarded-for", "[2001:db8::1]:443"), ("x-forwarded-host", "bus.example.com:8443")]),
-        input(&[("forwarded", "for=\"[2001:db8::1]:80\";proto=https;host=a.test, for=10.0.0.2"), ("host", "h")]),
+        input(&[
+            ("forwarded", "for=\"[2001:db8::1]:80\";proto=https;host=a.test, for=10.0.0.2"),
+            ("host", "h"),
+        ]),
         input(&[("forwarded", "for=_hidden;by=10.0.0.1"), ("forwarded", "For=192.0.2.1")]),
         input(&[("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "192.0.2.1")]),
     ]
@@ -55,7 +58,11 @@ fn proxies(input: &[u8]) -> Verdict {
     if headers.is_empty() {
         return Err("no headers".to_owned());
     }
-    assert_eq!(address_of(false, &headers), "198.51.100.7".parse().ok(), "from others the headers mean nothing");
+    assert_eq!(
+        address_of(false, &headers),
+        "198.51.100.7".parse().ok(),
+        "from others the headers mean nothing"
+    );
     let said = address_of(true, &headers);
     // What a stranger wrote, and after it what the proxy adds: on a line of its own, or on the stranger's.
     let client: IpAddr = CLIENT.parse().unwrap();
@@ -106,7 +113,8 @@ fn coded(input: &[u8]) -> Verdict {
     let one_line = request.headers.get(CONTENT_ENCODING).cloned();
     let layers = codings(&request.headers).ok_or("a coding that is not known")?;
     assert!(one_line.is_some() || layers.is_empty());
-    let plain = inflate(request.body.clone(), &layers, BYTES_MAX, 10).map_err(|error| format!("{error:?}"))?;
+    let plain =
+        inflate(request.body.clone(), &layers, BYTES_MAX, 10).map_err(|error| format!("{error:?}"))?;
     let allowed = (request.body.len() * 10).max(HARMLESS_BYTES_MAX).min(BYTES_MAX);
     assert!(layers.is_empty() || plain.len() <= allowed, "more came out than is allowed");
     for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {

@@ -31,7 +31,8 @@ fn answered(input: &[u8]) -> Verdict {
         for body in [input, input.get(2..).unwrap_or_default()] {
             let problems = match (set(status, body, &secrets), read(status, body, &state::FIELDS, &secrets)) {
                 (set, Ok(answer)) => {
-                    let told = state::read(&answer).map(|(_, said)| secrets.cleaned(said)).unwrap_or_default();
+                    let told =
+                        state::read(&answer).map(|(_, said)| secrets.cleaned(said)).unwrap_or_default();
                     assert_harmless(&told);
                     verdict = Ok(());
                     [set.err(), None]

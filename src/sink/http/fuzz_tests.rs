@@ -10,7 +10,12 @@ use std::time::Duration;
 static TARGETS: &[Target] = &[Target {
     name: "retry-after",
     seeds: || {
-        texts(&["120", "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"])
+        texts(&[
+            "120",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ])
     },
     check: answered,
 }];
