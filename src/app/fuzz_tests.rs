@@ -16,7 +16,11 @@ static TARGETS: &[Target] = &[
     Target { name: "configuration yaml", seeds: || texts(&[SMALL_YAML]), check: |input| file("yaml", input) },
     Target { name: "configuration json", seeds: json_seeds, check: |input| file("json", input) },
     Target { name: "configuration variables", seeds: variable_seeds, check: variables },
-    Target { name: "configuration values", seeds: || texts(&["0", "17:3", "9"]), check: values },
+    Target {
+        name: "configuration values",
+        seeds: || (0..60).map(|choice: u8| vec![choice]).collect(),
+        check: values,
+    },
 ];
 
 /// The documented configuration with every key set, those too that are shown as comments.
@@ -161,6 +165,59 @@ fn values(input: &[u8]) -> Verdict {
         }
         said(from_file).or(said(from_variable))
     })
+}
+
+/// A name of so many levels, and a value of as many.
+const LEVELS: usize = 20_000;
+
+#[test]
+fn no_depth_of_a_configuration_uses_up_the_stack() {
+    let names = ["A"; LEVELS];
+    for (sentence, name, text) in [
+        ("the name of a variable", format!("HOOKBUS__{}", names.join("__")), "1".to_owned()),
+        ("lists in a variable", "HOOKBUS__ROUTES".to_owned(), "[".repeat(LEVELS)),
+        (
+            "tables in a variable",
+            "HOOKBUS__SINKS".to_owned(),
+            format!("{}1{}", "{a=".repeat(LEVELS), "}".repeat(LEVELS)),
+        ),
+        ("dots in a variable", "HOOKBUS__SINKS".to_owned(), format!("{{ {} = 1 }}", names.join("."))),
+    ] {
+        assert!(Config::read(None, &[(name, text)], false).is_err(), "{sentence}");
+    }
+    for (sentence, extension, text) in [
+        ("dots", "toml", format!("{} = 1", names.join("."))),
+        ("dots in a header", "toml", format!("[{}]", names.join("."))),
+        ("dots in a header of a list", "toml", format!("[[{}]]", names.join("."))),
+        (
+            "headers that go further and further",
+            "toml",
+            (1..200).map(|levels| format!("[{}]\n", names[..levels].join("."))).collect(),
+        ),
+        ("lists", "toml", format!("a = {}{}", "[".repeat(LEVELS), "]".repeat(LEVELS))),
+        ("lists", "json", format!("{}{}", "[".repeat(LEVELS), "]".repeat(LEVELS))),
+        ("tables", "json", "{\"a\":".repeat(LEVELS)),
+        ("lists", "yaml", "- ".repeat(LEVELS)),
+        ("lists in brackets", "yaml", format!("{}{}", "[".repeat(LEVELS), "]".repeat(LEVELS))),
+        ("tables", "yaml", (0..500).map(|level| format!("{}a:\n", " ".repeat(level))).collect()),
+        ("complex keys", "yaml", "? ".repeat(LEVELS)),
+        ("tags", "yaml", format!("{}x", "!a ".repeat(LEVELS))),
+    ] {
+        assert!(read_file(extension, text.as_bytes()).is_err(), "{sentence} of {extension}");
+    }
+}
+
+#[test]
+fn names_for_values_of_yaml_do_not_multiply_it() {
+    let mut bomb = "a0: &a0 [x]\n".to_owned();
+    for level in 1..40 {
+        let below = level - 1;
+        bomb += &format!(
+            "a{level}: &a{level} [{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]\n",
+            format!("*a{below}")
+        );
+    }
+    assert!(read_file("yaml", bomb.as_bytes()).is_err());
 }
 
 #[test]
