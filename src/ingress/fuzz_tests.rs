@@ -115,7 +115,7 @@ fn coded(input: &[u8]) -> Verdict {
     assert!(one_line.is_some() || layers.is_empty());
     let plain =
         inflate(request.body.clone(), &layers, BYTES_MAX, 10).map_err(|error| format!("{error:?}"))?;
-    let allowed = (request.body.len() * 10).max(HARMLESS_BYTES_MAX).min(BYTES_MAX);
+    let allowed = (request.body.len() * 10).clamp(HARMLESS_BYTES_MAX, BYTES_MAX);
     assert!(layers.is_empty() || plain.len() <= allowed, "more came out than is allowed");
     for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
         let again = inflate(request.body.clone(), &[coding], BYTES_MAX, 10);

@@ -30,10 +30,11 @@ fn frame_seeds() -> Vec<Vec<u8>> {
     frames.to_vec()
 }
 
-/// With the checksum of everything from `from` to the end of what it covers, without its own place.
-fn with_crc(input: &[u8], at: usize, covered: &[std::ops::Range<usize>]) -> Vec<u8> {
+/// With the checksum at `at` of everything before it and of what follows it until `end`.
+fn with_crc(input: &[u8], at: usize, end: usize) -> Vec<u8> {
     let mut hasher = crc32fast::Hasher::new();
-    covered.iter().for_each(|range| hasher.update(&input[range.clone()]));
+    hasher.update(&input[..at]);
+    hasher.update(&input[at + 4..end]);
     let mut sound = input.to_vec();
     sound[at..at + 4].copy_from_slice(&hasher.finalize().to_le_bytes());
     sound
@@ -47,7 +48,7 @@ fn frame(input: &[u8]) -> Verdict {
         assert!(!believed, "what is not there cannot be verified");
         return Err("cut off".to_owned());
     }
-    let sound = with_crc(input, 0, &[4..head.payload().end]);
+    let sound = with_crc(input, 0, head.payload().end);
     let head = FrameHead::parse(&sound).ok_or("no head")?;
     assert!(head.verify(&sound));
     let dedupe = head.dedupe(&sound);
@@ -89,7 +90,7 @@ fn header(input: &[u8]) -> Verdict {
         HeaderFound::Bad => Err("bad".to_owned()),
     };
     if input.len() >= 64 {
-        let _: Verdict = check(&with_crc(input, 12, &[0..12, 16..64]));
+        let _: Verdict = check(&with_crc(input, 12, 64));
     }
     check(input)
 }
@@ -105,7 +106,7 @@ fn slot(input: &[u8]) -> Verdict {
         let count = u64::from_le_bytes(count.try_into().unwrap());
         let end = usize::try_from(count).ok().and_then(|count| count.checked_mul(16)?.checked_add(40));
         if let Some(end) = end.filter(|end| *end <= input.len()) {
-            let _: Verdict = believed_slot(&with_crc(input, 12, &[0..12, 16..end]));
+            let _: Verdict = believed_slot(&with_crc(input, 12, end));
         }
     }
     believed_slot(input)
