@@ -24,3 +24,6 @@ pub mod dead_letter;
 pub mod admin;
 pub mod app;
 pub mod cli;
+
+#[cfg(test)]
+mod fuzz_tests;

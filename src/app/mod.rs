@@ -2,6 +2,8 @@
 //! Holds: the ingress listens only when everything behind it stands; it is the first to stop.
 
 pub mod config;
+#[cfg(test)]
+mod fuzz_tests;
 mod operations;
 mod reload;
 mod service;

@@ -52,14 +52,17 @@ impl FromStr for HttpUrl {
     type Err = InvalidHttpUrl;
     fn from_str(text: &str) -> Result<Self, InvalidHttpUrl> {
         let text = text.trim().trim_end_matches('/');
-        if text.len() > BYTES_MAX || text.contains(['#', '?', '@', '\\', '%']) {
+        let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if text.len() > BYTES_MAX || !is_visible || text.contains(['#', '?', '@', '\\', '%']) {
             return Err(InvalidHttpUrl);
         }
         let uri: http::Uri = text.parse().map_err(|_| InvalidHttpUrl)?;
         let authority = uri.authority().ok_or(InvalidHttpUrl)?;
         let has_odd_segment =
             uri.path().split('/').skip(1).any(|part| matches!(part, "." | "..")) || uri.path().contains("//");
+        // One reader takes brackets around anything and ports of any size, the other reads hosts in more ways than are meant.
         if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || reqwest::Url::parse(text).is_err()
             || authority.host().is_empty()
             || has_odd_segment
         {
@@ -118,7 +121,10 @@ mod tests {
             ("an empty segment", "https://hooks.example.com//b", None),
             ("another scheme", "ftp://hooks.example.com", None),
             ("no scheme", "hooks.example.com", None),
+            ("what no terminal should be shown", "https://hooks.example.com/\u{85}/", None),
             ("no host", "https://", None),
+            ("brackets around no address", "https://[]", None),
+            ("a port that is none", "https://hooks.example.com:99999", None),
             ("nothing", "", None),
             ("no URL", "not a url", None),
         ] {

@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What the names of the variables that set keys begin with.
 const VARIABLE_PREFIX: &str = "HOOKBUS__";
+/// The most levels that the name of a variable leads down: what reads them takes stack for each.
+const VARIABLE_LEVELS_MAX: usize = 32;
 
 /// The merged layers, each value knowing where it came from.
 #[derive(Clone)]
@@ -185,6 +187,10 @@ fn read_variable(name: &str, text: &str) -> Option<Result<Layer, ConfigError>> {
     if levels.iter().any(String::is_empty) {
         let problem = "leads to no key; two underscores go between the names of two levels";
         return Some(Err(error(&format!("{VARIABLE_ORIGIN}{name}"), problem)));
+    }
+    if levels.len() > VARIABLE_LEVELS_MAX {
+        let problem = format!("leads to no key; no key is more than {VARIABLE_LEVELS_MAX} levels down");
+        return Some(Err(error(&format!("{VARIABLE_ORIGIN}{name:.64}…"), problem)));
     }
     // A list or a table is one from the start, so that other variables can reach into the table.
     let structure = toml_value(text).filter(|value| matches!(value, Value::Dict(..) | Value::Array(..)));

@@ -6,6 +6,8 @@ mod error;
 mod extract;
 mod http_url;
 mod file;
+#[cfg(test)]
+mod fuzz_tests;
 mod layers;
 mod live;
 mod network;

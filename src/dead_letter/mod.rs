@@ -5,6 +5,8 @@
 
 mod changes;
 mod file;
+#[cfg(test)]
+mod fuzz_tests;
 mod ledger;
 mod letter;
 mod reads;

@@ -6,6 +6,8 @@
 
 mod attributes;
 mod extensions;
+#[cfg(test)]
+mod fuzz_tests;
 mod names;
 mod stored;
 

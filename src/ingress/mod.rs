@@ -25,6 +25,8 @@ mod address;
 mod alarm;
 mod body;
 mod capture;
+#[cfg(test)]
+mod fuzz_tests;
 mod handler;
 mod inflate;
 mod kept;

@@ -23,13 +23,13 @@ const SLOT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a slot's bytes are.
 #[derive(Debug, PartialEq, Eq)]
-enum Slot {
+pub(super) enum Slot {
     Good { saving: u64, progress: Progress },
     Newer(u16),
     Bad,
 }
 
-fn encode(saving: u64, progress: &Progress) -> Vec<u8> {
+pub(super) fn encode(saving: u64, progress: &Progress) -> Vec<u8> {
     let ranges = progress.above();
     let mut bytes = Vec::with_capacity(FIXED_BYTES + ranges.len() * RANGE_BYTES);
     bytes.extend_from_slice(MAGIC);
@@ -54,7 +54,7 @@ fn slot_crc(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn decode(bytes: &[u8]) -> Slot {
+pub(super) fn decode(bytes: &[u8]) -> Slot {
     if bytes.len() < FIXED_BYTES || &bytes[..8] != MAGIC {
         return Slot::Bad;
     }
@@ -75,6 +75,10 @@ fn decode(bytes: &[u8]) -> Slot {
         return Slot::Newer(version);
     }
     let ranges = (FIXED_BYTES..end).step_by(RANGE_BYTES).map(|at| (number(at), number(at + 8)));
+    // No record has the last number that there is: whoever asks for the next one behind it could not be answered.
+    if number(24) == u64::MAX || ranges.clone().any(|(_, last)| last == u64::MAX) {
+        return Slot::Bad;
+    }
     Slot::Good { saving: number(16), progress: Progress::from_parts(number(24), ranges) }
 }
 
@@ -183,6 +187,13 @@ mod tests {
             let mut flipped = good.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&flipped), Slot::Bad, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_settles_the_last_number_there_is_is_none_of_ours() {
+        for (through, ranges) in [(u64::MAX, vec![]), (7, vec![(9, u64::MAX)]), (7, vec![(8, u64::MAX)])] {
+            assert_eq!(decode(&encode(1, &Progress::from_parts(through, ranges))), Slot::Bad);
         }
     }
 

@@ -20,6 +20,8 @@ mod damage;
 mod dedupe;
 mod disk;
 mod feed;
+#[cfg(test)]
+mod fuzz_tests;
 mod housekeeping;
 mod reader;
 mod recent;

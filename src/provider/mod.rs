@@ -6,6 +6,8 @@
 mod answer;
 mod client;
 mod event;
+#[cfg(test)]
+mod fuzz_tests;
 mod hooks;
 mod plan;
 mod poll;

@@ -9,6 +9,8 @@ mod cloudevents;
 mod configured;
 mod connection;
 mod file;
+#[cfg(test)]
+mod fuzz_tests;
 mod gather;
 mod http;
 #[cfg(feature = "nats")]

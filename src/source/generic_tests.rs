@@ -188,6 +188,36 @@ proptest! {
 }
 
 #[test]
+fn text_in_another_encoding_stays_bytes_and_a_tab_in_its_media_type_becomes_a_space() {
+    for (sentence, media_type, body, data) in [
+        ("UTF-8", "text/xml; charset=\"UTF-8\"", "é", Data::Text(Bytes::from_static("é".as_bytes()))),
+        (
+            "UTF-16 of a wide text, which UTF-8 could be too",
+            "text/plain; charset=utf-16le",
+            "h\0i\0",
+            Data::Binary(Bytes::from_static(b"h\0i\0")),
+        ),
+        (
+            "Latin-1, which UTF-8 could be too",
+            "text/plain; charset=iso-8859-1",
+            "é",
+            Data::Binary(Bytes::from_static("é".as_bytes())),
+        ),
+        (
+            "Latin-1 that is ASCII",
+            "text/plain; charset=iso-8859-1",
+            "e",
+            Data::Text(Bytes::from_static(b"e")),
+        ),
+    ] {
+        let event = Post::of(body).with("content-type", media_type).read(&generic("")).unwrap();
+        assert_eq!((event.data, event.datacontenttype.as_deref()), (data, Some(media_type)), "{sentence}");
+    }
+    let event = Post::of("a").with("content-type", "text/plain;\tcharset=utf-8").read(&generic("")).unwrap();
+    assert_eq!(event.datacontenttype.as_deref(), Some("text/plain; charset=utf-8"));
+}
+
+#[test]
 fn a_configuration_adds_attributes_and_a_prefix() {
     let source = generic(
         "type = \"/event\"\ntype_prefix = \"com.shop.\"\n[generic.attributes]\nregion = \"eu\"\nstore = \"/store/id\"",

@@ -8,6 +8,8 @@ mod cloudevents;
 mod configured;
 mod facts;
 mod form;
+#[cfg(test)]
+mod fuzz_tests;
 mod generic;
 mod github;
 mod gitlab;

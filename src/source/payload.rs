@@ -1,10 +1,11 @@
 //! A request's body as a dialect looks at it: how it travels, as what, and the texts of its fields.
 //! Holds: R7 (the body is looked at, never written anew).
 
+use super::cloudevents::Content;
 use super::form::Form;
 use super::json::{self, Pointer};
 use super::{Request, Unreadable};
-use crate::envelope::{ATTRIBUTE_BYTES_MAX, Data, clean};
+use crate::envelope::{ATTRIBUTE_BYTES_MAX, Data};
 use http::header::CONTENT_TYPE;
 use std::borrow::Cow;
 
@@ -85,18 +86,28 @@ fn data(request: &Request<'_>) -> Result<(Data, Option<String>), Unreadable> {
     let body = request.body.clone();
     let declared = declared(request);
     let media = declared.map(|text| Media::of(&essence(text)));
-    let datacontenttype = declared.map(clean);
+    // Between parameters a tab is as good as a space (RFC 9110, section 5.6.3), but no attribute may have one.
+    let datacontenttype = declared.map(|text| text.replace('\t', " "));
     match media {
         Some(Media::Json) => {
             json::checked(&body)?;
             Ok((Data::Json(body), datacontenttype))
         }
         _ if body.is_empty() => Ok((Data::None, datacontenttype)),
-        Some(Media::Text) if std::str::from_utf8(&body).is_ok() => Ok((Data::Text(body), datacontenttype)),
+        Some(Media::Text) if is_text_of_ours(declared, &body) => Ok((Data::Text(body), datacontenttype)),
         Some(Media::Text | Media::Other) => Ok((Data::Binary(body), datacontenttype)),
         None if json::checked(&body).is_ok() => Ok((Data::Json(body), Some("application/json".to_owned()))),
         None if std::str::from_utf8(&body).is_ok() => Ok((Data::Text(body), Some("text/plain".to_owned()))),
         None => Ok((Data::Binary(body), Some("application/octet-stream".to_owned()))),
+    }
+}
+
+/// UTF-8, as the sender meant it: the bytes of another encoding may look like it, and are no such text.
+fn is_text_of_ours(declared: Option<&str>, body: &[u8]) -> bool {
+    match Content::of(declared) {
+        Content::Json | Content::Text | Content::Other => std::str::from_utf8(body).is_ok(),
+        Content::LikeAscii => body.is_ascii(),
+        Content::Wide => false,
     }
 }
 

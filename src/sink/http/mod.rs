@@ -8,6 +8,8 @@
 mod answer;
 mod config;
 mod means;
+#[cfg(test)]
+mod fuzz_tests;
 mod transport;
 
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};

@@ -12,6 +12,8 @@
 
 mod answer;
 mod config;
+#[cfg(test)]
+mod fuzz_tests;
 mod stream;
 
 use super::cloudevents::percent_encoded;

@@ -30,7 +30,8 @@ pub(super) fn read(request: &Request<'_>) -> Result<Envelope, Unreadable> {
     }
     if let Some(media_type) = headers.get(CONTENT_TYPE).filter(|value| !value.is_empty()) {
         let media_type = media_type.to_str().map_err(|_| Unreadable::Attribute)?;
-        draft.set("datacontenttype", Attribute::Text(media_type.to_owned()))?;
+        // Between parameters a tab is as good as a space (RFC 9110, section 5.6.3), but no attribute may have one.
+        draft.set("datacontenttype", Attribute::Text(media_type.replace('\t', " ")))?;
     }
     let data = data(request.body.clone(), draft.datacontenttype());
     draft.finish(data)

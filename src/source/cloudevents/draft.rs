@@ -119,7 +119,7 @@ impl Draft {
 
 /// What a media type says about the bytes of the data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Content {
+pub(in super::super) enum Content {
     /// `*/json` and `*/*+json` (JSON format, section 3.1.1), and where nothing is said.
     Json,
     /// Text in UTF-8.
@@ -133,7 +133,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub(super) fn of(media_type: Option<&str>) -> Self {
+    pub(in super::super) fn of(media_type: Option<&str>) -> Self {
         let Some(media_type) = media_type else { return Content::Json };
         let mut parts = media_type.split(';').map(|part| part.trim().to_ascii_lowercase());
         let essence = parts.next().unwrap_or_default();

@@ -8,6 +8,8 @@ mod binary;
 mod draft;
 mod structured;
 
+pub(super) use draft::Content;
+
 use super::access::after_scheme;
 use super::form::Form;
 use super::secrets::LiveSecrets;
