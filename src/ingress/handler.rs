@@ -126,7 +126,7 @@ impl Handler {
         match taken {
             Ok(Taken::Kept(kept)) => {
                 visit.ended(Answer::Accepted);
-                reply::accepted(&kept, way.gate.source.dialect.answer())
+                reply::accepted(kept, way.gate.source.dialect.answer())
             }
             Ok(Taken::Handshake(handshake)) => {
                 visit.ended(Answer::Handshake);
@@ -206,7 +206,6 @@ impl Handler {
             return Ok(Taken::Handshake(handshake));
         }
         let kept = match gate.source.read(&request) {
-            Ok(events) if events.is_empty() => Err(Problem::NoEvent),
             Ok(events) => self.keep_events(gate, events, request.arrival.at).await,
             Err(why) => self.keep_unreadable(gate, &request, why).await,
         };
@@ -232,6 +231,7 @@ impl Handler {
         let window = gate.source.config.dedupe.get();
         let kept = Kept::events(&self.journal, events, arrival, window).await;
         let kept = kept.map_err(|error| match error {
+            AppendError::Nothing => Problem::NoEvent,
             AppendError::TooLarge => Problem::EventTooLarge,
             AppendError::Full | AppendError::Failed | AppendError::Closed => {
                 self.journal_alarm.refused(&error);
@@ -241,7 +241,7 @@ impl Handler {
         self.journal_alarm.took();
         if let What::Events(events) = kept.what() {
             let (mut stored, mut unrouted, mut duplicates) = (0, 0, 0);
-            for (event, appended) in events {
+            for (event, appended) in events.each() {
                 match appended {
                     Appended::Duplicate => duplicates += 1,
                     Appended::Stored => {

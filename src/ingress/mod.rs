@@ -1,5 +1,5 @@
 //! The public listener: bounds every request, has its source authenticate and read it, and answers only after the journal.
-//! Holds: R1 (every 2xx follows `Journal::append` or `DeadLetters::quarantine`), R5 (full journal: 503), R8.
+//! Holds: R1 (a 2xx that promises takes the proof of `Journal::append` or `DeadLetters::quarantine`), R5 (full journal: 503), R8.
 //! Absent on purpose: what the bytes mean (`source`), what becomes of them (`dispatch`).
 
 pub use address::{Address, Endpoint, InvalidAddress};

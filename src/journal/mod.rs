@@ -19,6 +19,7 @@ mod cursor_file;
 mod damage;
 mod dedupe;
 mod disk;
+mod durable;
 mod feed;
 mod housekeeping;
 mod reader;
@@ -36,6 +37,7 @@ mod types;
 mod writer;
 
 pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
+pub use durable::Durable;
 pub use feed::Feed;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
@@ -149,9 +151,10 @@ impl Journal {
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+    pub async fn append(&self, records: Vec<Record>) -> Result<Durable, AppendError> {
         if records.is_empty() {
-            return Ok(Vec::new());
+            // There is no sync that could vouch for nothing.
+            return Err(AppendError::Nothing);
         }
         let bytes = records.iter().map(record::frame_bytes).sum();
         let (done, durable) = oneshot::channel();

@@ -5,6 +5,7 @@
 //! No artificial delay: the sync in progress is what gathers the next batch.
 
 use super::dedupe::Remembered;
+use super::durable::Durable;
 use super::recent::{Batch, Slice};
 use super::record::{self, Place};
 use super::segment::{self, Active, HEADER_BYTES, Header, SyncedThrough};
@@ -42,21 +43,24 @@ pub(super) struct Call {
 
 /// What a call comes to. It gives the records back, so that the many callers free them and not the one writer.
 pub(super) struct Answer {
-    pub result: Result<Vec<Appended>, AppendError>,
+    pub result: Result<Durable, AppendError>,
     _records: Vec<Record>,
 }
 
 struct Waiter {
     appended: Vec<Appended>,
+    /// The greatest sequence number given out when its records had been gathered.
+    last: u64,
     records: Vec<Record>,
     done: oneshot::Sender<Answer>,
 }
 
 impl Waiter {
     /// The only `Ok` a caller ever gets.
-    fn stored(self, _proof: SyncedThrough) {
+    fn stored(self, proof: SyncedThrough) {
+        let durable = Durable::covered(self.appended, self.last, proof);
         // A caller that has gone away does not undo its append.
-        let _ = self.done.send(Answer { result: Ok(self.appended), _records: self.records });
+        let _ = self.done.send(Answer { result: Ok(durable), _records: self.records });
     }
     fn refused(self, error: AppendError) {
         let _ = self.done.send(Answer { result: Err(error), _records: self.records });
@@ -135,7 +139,7 @@ impl Writer {
     /// Takes a call into the batch, or answers why not.
     fn admit(&mut self, call: Call) {
         let Call { records, bytes, done } = call;
-        let waiter = Waiter { appended: Vec::with_capacity(records.len()), records, done };
+        let waiter = Waiter { appended: Vec::with_capacity(records.len()), last: 0, records, done };
         if self.failed {
             return waiter.refused(AppendError::Failed);
         }
@@ -185,6 +189,7 @@ impl Writer {
             self.next_sequence += 1;
             waiter.appended.push(Appended::Stored);
         }
+        waiter.last = self.next_sequence - 1;
         self.pending.waiters.push(waiter);
     }
 
