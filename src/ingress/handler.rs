@@ -27,9 +27,13 @@ use http::{Method, StatusCode, Version, request};
 use hyper::body::Incoming;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+/// Why a request is refused whose event has not been on disk in time.
+const TOO_SLOW: &str = "the disk has not answered within ingress.store_timeout";
 /// The prefix of every path that leads to a source.
 const HOOKS: &str = "/hooks/";
 
@@ -41,6 +45,7 @@ pub(super) struct Handler {
     dead_letters: DeadLetters,
     router: Router,
     in_work: Semaphore,
+    store_max: Duration,
     unpacking: Arc<Semaphore>,
     headers_max: usize,
     shutdown: Shutdown,
@@ -84,6 +89,7 @@ impl Handler {
             dead_letters: parts.dead_letters,
             router: parts.router,
             in_work: Semaphore::new((config.requests_max as usize).min(Semaphore::MAX_PERMITS)),
+            store_max: config.store_timeout.get(),
             unpacking: Arc::new(Semaphore::new(body::UNPACKED_AT_ONCE_MAX)),
             headers_max: config.headers_max as usize,
             shutdown: shutdown.clone(),
@@ -229,7 +235,11 @@ impl Handler {
         arrival: UnixMs,
     ) -> Result<Kept, Problem> {
         let window = gate.source.config.dedupe.get();
-        let kept = Kept::events(&self.journal, events, arrival, window).await;
+        let keeping = Kept::events(&self.journal, events, arrival, window);
+        let Ok(kept) = timeout(self.store_max, keeping).await else {
+            self.journal_alarm.refused(&TOO_SLOW);
+            return Err(Problem::StorageUnavailable);
+        };
         let kept = kept.map_err(|error| match error {
             AppendError::Nothing => Problem::NoEvent,
             AppendError::TooLarge => Problem::EventTooLarge,
@@ -272,7 +282,12 @@ impl Handler {
                     detail: why.to_string(),
                     arrived: request.arrival.at,
                 };
-                let kept = Kept::letter(&self.dead_letters, letter).await.map_err(|error| {
+                let keeping = Kept::letter(&self.dead_letters, letter);
+                let Ok(kept) = timeout(self.store_max, keeping).await else {
+                    self.letters_alarm.refused(&TOO_SLOW);
+                    return Err(Problem::StorageUnavailable);
+                };
+                let kept = kept.map_err(|error| {
                     self.letters_alarm.refused(&error);
                     Problem::StorageUnavailable
                 })?;

@@ -67,6 +67,8 @@ pub struct Config {
     pub header_timeout: Period,
     /// The longest a request's body may take.
     pub body_timeout: Period,
+    /// The longest a request waits for the disk; beyond: 503 with Retry-After, and the event may yet be kept.
+    pub store_timeout: Period,
     /// The most requests in work at once; beyond: 503 with Retry-After.
     pub requests_max: u32,
     /// The most connections at once; beyond, new ones wait unaccepted.
@@ -87,6 +89,7 @@ impl Default for Config {
             headers_max: 100,
             header_timeout: Period::secs(10),
             body_timeout: Period::secs(30),
+            store_timeout: Period::secs(8),
             requests_max: 1024,
             connections_max: 4096,
         }
