@@ -10,6 +10,8 @@ pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
+pub mod small_disk;
+pub mod strace;
 
 use std::future::Future;
 use std::time::Duration;
