@@ -174,7 +174,7 @@ async fn a_failed_sync_of_the_dead_letter_store_makes_lanes_wait_and_loses_nothi
     assert_eq!(lane_waits_for_the_store(&daemon).await, 1, "the event stays in the journal");
     assert_eq!(daemon.post("/hooks/whatsapp", "no json 4").await.unwrap().status, 503);
     promised.insert(post(&daemon, 1).await.expect("the journal is well"));
-    daemon.ask_to_stop();
+    daemon.kill_now();
     daemon.ended().await;
     let calls = system_calls(folder.path()).await;
     let failed = calls.iter().position(|call| call.result.contains("INJECTED")).expect("a sync has failed");
@@ -230,8 +230,12 @@ async fn after_a_failed_sync_of_the_directory_it_ends_with_what_was_promised() {
     let options = ["-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=2", "-P", &directory];
     let config = config(&sink, "data");
     let mut daemon = Daemon::start_through(folder.path(), &strace(&options), &config).await;
+    order(&daemon, "pause").await;
     let mut promised = post_until_refused(&daemon, 0).await;
+    assert_eq!(daemon.ask("/readyz").await.0, 503);
+    order(&daemon, "resume").await;
     assert_eq!(daemon.ended().await.code(), Some(1));
+    all_confirmed(&sink, &promised).await;
     let daemon = Daemon::start(folder.path(), &config).await;
     promised.insert(post(&daemon, 1000).await.expect("a new start takes events again"));
     all_confirmed(&sink, &promised).await;
