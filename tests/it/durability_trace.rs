@@ -52,7 +52,7 @@ fn marks_in(text: &str) -> BTreeSet<&str> {
 }
 
 /// For each mark: when the first sync returned that began after the mark had been written to a file like this.
-fn durable_at<'a>(calls: &'a [SystemCall], is_file: impl Fn(&str) -> bool) -> BTreeMap<&'a str, usize> {
+fn durable_at(calls: &[SystemCall], is_file: impl Fn(&str) -> bool) -> BTreeMap<&str, usize> {
     let of_file = |call: &&SystemCall| is_file(&call.file) && call.succeeded();
     let mut durable = BTreeMap::new();
     for write in calls.iter().filter(of_file).filter(|call| call.name.contains("write")) {

@@ -286,14 +286,14 @@ async fn a_disk_that_cannot_be_written_refuses_the_start_and_says_so() {
     let config = config(&sink, "disk/data");
     std::fs::write(folder.path().join("hookbus.toml"), &config).unwrap();
     for sentence in ["with nothing there yet", "with a journal there"] {
-        disk.remount("remount,ro").await;
+        disk.remount("remount,bind,ro").await;
         let (code, log) = refused_start(folder.path(), &words(&disk.wrapper())).await;
         assert_eq!(code, Some(78), "{sentence}: {log}");
         assert!(
             log.contains("disk/data/journal") && log.contains("Read-only file system"),
             "{sentence}: {log}"
         );
-        disk.remount("remount,rw").await;
+        disk.remount("remount,bind,rw").await;
         let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
         post_until_taken(&daemon, 0).await;
         assert!(daemon.stop().await.success());

@@ -71,7 +71,8 @@ impl SmallDisk {
         std::fs::remove_file(self.path().join("filler")).unwrap();
     }
 
-    /// From now on nothing can be written to it, or again; nobody may have a file open for writing.
+    /// With other options, of the mount alone, which an unprivileged user may change, too. Nobody may have a file open for
+    /// writing.
     pub async fn remount(&self, how: &str) {
         let mut words = self.wrapper();
         words.extend(["mount", "-o", how, DISK].map(str::to_owned));
