@@ -59,6 +59,9 @@ const HOMES: &[(&str, &str)] = &[
     ("listenfd", "src/ingress/passed.rs"),
     ("figment", "src/config/layers.rs"),
     ("redb", "src/dead_letter/"),
+    // R1: nobody but the file that asks for the proof can answer a sender.
+    ("http::Response", "src/ingress/reply.rs"),
+    ("hyper::Response", "nowhere"),
     ("counter!", "src/telemetry/metrics/"),
     ("gauge!", "src/telemetry/metrics/"),
     ("histogram!", "src/telemetry/metrics/"),

@@ -183,7 +183,7 @@ impl Bench {
             detail: "the body is not valid JSON".to_owned(),
             arrived: UnixMs(2),
         };
-        self.parts.dead_letters.quarantine(letter).await.unwrap().0
+        self.parts.dead_letters.quarantine(letter).await.unwrap().id().0.clone()
     }
 }
 

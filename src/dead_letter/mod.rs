@@ -22,6 +22,7 @@ pub use types::{
     Config, Errand, ErrandEnd, ErrandKind, Filter, LetterId, Origin, Payload, Quarantined, StoreError,
     Summary, Totals, Undelivered,
 };
+pub use writer::KeptLetter;
 
 use crate::clock;
 use crate::envelope::SinkName;
@@ -35,7 +36,7 @@ use redb::{Database, ReadTransaction};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use writer::{CHANGES_WAITING_MAX, Command, Shared};
+use writer::{Applied, CHANGES_WAITING_MAX, Command, Shared};
 
 /// The most letters in one answer of [`DeadLetters::list`], whatever is asked for.
 pub const LIST_LETTERS_MAX: usize = 1000;
@@ -107,20 +108,21 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError`].
     pub async fn put(&self, letter: Undelivered<'_>) -> Result<LetterId, StoreError> {
-        self.keep(Draft::of_event(&letter, clock::now())).await
+        self.keep(Draft::of_event(&letter, clock::now())).await.map(LetterId::from)
     }
 
     /// Keeps a body that could not be read; durable when it resolves.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn quarantine(&self, letter: Quarantined<'_>) -> Result<LetterId, StoreError> {
+    pub async fn quarantine(&self, letter: Quarantined<'_>) -> Result<KeptLetter, StoreError> {
         self.keep(Draft::of_body(&letter, clock::now())).await
     }
 
-    async fn keep(&self, draft: Draft) -> Result<LetterId, StoreError> {
+    async fn keep(&self, draft: Draft) -> Result<KeptLetter, StoreError> {
         let id = draft.summary.id.clone();
-        self.change(Change::Keep(Box::new(draft))).await.map(|_kept| id)
+        let (_, committed) = self.change(Change::Keep(Box::new(draft))).await?;
+        Ok(KeptLetter::of(id, committed))
     }
 
     /// Letters in the order they were given up, after the letter `after`, at most `limit` and [`LIST_LETTERS_MAX`].
@@ -181,7 +183,7 @@ impl DeadLetters {
             let mut after = None;
             loop {
                 let answer = self.change(Change::Sweep { action, filter: filter.clone(), after }).await?;
-                let Answer::Swept { letters, next } = answer else { break };
+                let (Answer::Swept { letters, next }, _) = answer else { break };
                 swept += letters;
                 after = next;
                 if after.is_none() {
@@ -261,7 +263,7 @@ impl DeadLetters {
         self.shared.ended.cancelled().await;
     }
 
-    async fn change(&self, change: Change) -> Result<Answer, StoreError> {
+    async fn change(&self, change: Change) -> Applied {
         let (done, answer) = oneshot::channel();
         let sent = self.commands.send(Command::Change { change, done }).await;
         sent.map_err(|_refused| self.shared.gone())?;

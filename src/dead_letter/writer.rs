@@ -1,10 +1,11 @@
 //! The one owner of every write: gathers the changes that wait, applies them in one transaction, answers all of them
 //! after its sync.
-//! Holds: an answer follows a durable commit (R2); after a failed commit nothing is taken any more, like R6.
+//! Holds: an answer follows a durable commit (R2), by type: it comes with a [`Committed`], which only a commit that
+//! succeeded makes; after a failed commit nothing is taken any more, like R6.
 
 use super::changes::{Action, Answer, Change, Changes, End};
 use super::ledger::Ledger;
-use super::types::{ErrandKind, Origin, StoreError};
+use super::types::{ErrandKind, LetterId, Origin, StoreError};
 use crate::telemetry::metrics::dead_letters as metrics;
 use redb::Database;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +17,56 @@ use tokio_util::sync::CancellationToken;
 /// The most changes that wait; each holds one payload in memory. Also the most in one transaction.
 pub(super) const CHANGES_WAITING_MAX: usize = 128;
 
+/// Proof that a transaction and its sync have succeeded.
+#[derive(Clone, Copy)]
+pub(super) struct Committed(());
+
+/// A letter that is on stable storage: only a write of the store that has become durable makes one (R1). It cannot be
+/// copied, so that it vouches for one letter only:
+/// ```
+/// fn name(proof: &hookbus::dead_letter::KeptLetter) -> &str {
+///     &proof.id().0
+/// }
+/// ```
+/// ```compile_fail
+/// fn forged(id: hookbus::dead_letter::LetterId) -> hookbus::dead_letter::KeptLetter {
+///     hookbus::dead_letter::KeptLetter(id)
+/// }
+/// ```
+/// ```compile_fail
+/// fn again(proof: &hookbus::dead_letter::KeptLetter) -> hookbus::dead_letter::KeptLetter {
+///     proof.clone()
+/// }
+/// ```
+pub struct KeptLetter(LetterId);
+
+impl KeptLetter {
+    pub(super) fn of(id: LetterId, _committed: Committed) -> KeptLetter {
+        KeptLetter(id)
+    }
+    /// Which it is.
+    #[must_use]
+    pub fn id(&self) -> &LetterId {
+        &self.0
+    }
+}
+
+/// The proof is spent.
+impl From<KeptLetter> for LetterId {
+    fn from(kept: KeptLetter) -> LetterId {
+        kept.0
+    }
+}
+
+/// What a change came to, once it is durable.
+pub(super) type Applied = Result<(Answer, Committed), StoreError>;
+
 pub(super) enum Command {
-    Change { change: Change, done: oneshot::Sender<Result<Answer, StoreError>> },
+    Change { change: Change, done: oneshot::Sender<Applied> },
     Close,
 }
 
-type Waiting = (Change, oneshot::Sender<Result<Answer, StoreError>>);
+type Waiting = (Change, oneshot::Sender<Applied>);
 
 /// What the handle and the writer share.
 pub(super) struct Shared {
@@ -143,14 +188,14 @@ fn finish(shared: &Shared, group: Vec<Waiting>) {
         commit(shared, &database, &group).map_err(|error| shared.fail(error.to_string()))
     });
     match outcome {
-        Ok(answers) => {
+        Ok((answers, committed)) => {
             let results = || group.iter().map(|(change, _)| change).zip(&answers);
             results().for_each(|(change, answer)| count(change, answer));
             if results().any(|(change, answer)| adds_errands(change, answer)) {
                 shared.errands_changed.send_modify(|changes| *changes += 1);
             }
             for ((_, done), answer) in group.into_iter().zip(answers) {
-                let _ = done.send(answer);
+                let _ = done.send(answer.map(|answer| (answer, committed)));
             }
         }
         Err(error) => {
@@ -165,7 +210,7 @@ fn commit(
     shared: &Shared,
     database: &Database,
     group: &[Waiting],
-) -> Result<Vec<Result<Answer, StoreError>>, redb::Error> {
+) -> Result<(Vec<Result<Answer, StoreError>>, Committed), redb::Error> {
     let began = Instant::now();
     let mut ledger = shared.ledger();
     let transaction = database.begin_write()?;
@@ -174,11 +219,12 @@ fn commit(
     let unreadable = changes.unreadable;
     drop(changes);
     transaction.commit()?;
+    let committed = Committed(());
     metrics::committed(began.elapsed());
     shared.met_unreadable(unreadable);
     ledger.show(shared.bytes_max);
     *locked(&shared.ledger) = ledger;
-    Ok(answers)
+    Ok((answers, committed))
 }
 
 fn adds_errands(change: &Change, answer: &Result<Answer, StoreError>) -> bool {

@@ -30,9 +30,13 @@ use http::{Method, StatusCode, Version, request};
 use hyper::body::Incoming;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+/// Why a request is refused whose event has not been on disk in time.
+const TOO_SLOW: &str = "the disk has not answered within ingress.store_timeout";
 /// The prefix of every path that leads to a source.
 const HOOKS: &str = "/hooks/";
 
@@ -44,6 +48,7 @@ pub(super) struct Handler {
     dead_letters: DeadLetters,
     router: Router,
     in_work: Semaphore,
+    store_max: Duration,
     unpacking: Arc<Semaphore>,
     headers_max: usize,
     shutdown: Shutdown,
@@ -87,6 +92,7 @@ impl Handler {
             dead_letters: parts.dead_letters,
             router: parts.router,
             in_work: Semaphore::new((config.requests_max as usize).min(Semaphore::MAX_PERMITS)),
+            store_max: config.store_timeout.get(),
             unpacking: Arc::new(Semaphore::new(body::UNPACKED_AT_ONCE_MAX)),
             headers_max: config.headers_max as usize,
             shutdown: shutdown.clone(),
@@ -138,7 +144,7 @@ impl Handler {
         match taken {
             Ok(Taken::Kept(kept)) => {
                 visit.ended(Answer::Accepted);
-                reply::accepted(&kept, way.gate.source.dialect.answer())
+                reply::accepted(kept, way.gate.source.dialect.answer())
             }
             Ok(Taken::Handshake(handshake)) => {
                 visit.ended(Answer::Handshake);
@@ -219,7 +225,6 @@ impl Handler {
             return Ok(Taken::Handshake(handshake));
         }
         let kept = match gate.source.read(&request) {
-            Ok(events) if events.is_empty() => Err(Problem::NoEvent),
             Ok(events) => self.keep_events(gate, events, request.arrival.at).await,
             Err(why) => self.keep_unreadable(gate, &request, why).await,
         };
@@ -243,8 +248,13 @@ impl Handler {
         arrival: UnixMs,
     ) -> Result<Kept, Problem> {
         let window = gate.source.config.dedupe.get();
-        let kept = Kept::events(&self.journal, events, arrival, window).await;
+        let keeping = Kept::events(&self.journal, events, arrival, window);
+        let Ok(kept) = timeout(self.store_max, keeping).await else {
+            self.journal_alarm.refused(&TOO_SLOW);
+            return Err(Problem::StorageUnavailable);
+        };
         let kept = kept.map_err(|error| match error {
+            AppendError::Nothing => Problem::NoEvent,
             AppendError::TooLarge => Problem::EventTooLarge,
             AppendError::Full | AppendError::Failed | AppendError::Closed => {
                 self.journal_alarm.refused(&error);
@@ -254,7 +264,7 @@ impl Handler {
         self.journal_alarm.took();
         if let What::Events(events) = kept.what() {
             let (mut stored, mut unrouted, mut duplicates) = (0, 0, 0);
-            for (event, appended) in events {
+            for (event, appended) in events.each() {
                 match appended {
                     Appended::Duplicate => duplicates += 1,
                     Appended::Stored => {
@@ -285,7 +295,12 @@ impl Handler {
                     detail: why.to_string(),
                     arrived: request.arrival.at,
                 };
-                let kept = Kept::letter(&self.dead_letters, letter).await.map_err(|error| {
+                let keeping = Kept::letter(&self.dead_letters, letter);
+                let Ok(kept) = timeout(self.store_max, keeping).await else {
+                    self.letters_alarm.refused(&TOO_SLOW);
+                    return Err(Problem::StorageUnavailable);
+                };
+                let kept = kept.map_err(|error| {
                     self.letters_alarm.refused(&error);
                     Problem::StorageUnavailable
                 })?;

@@ -1,23 +1,35 @@
 //! Keeping a request: its events in the journal, or its unreadable body as a dead letter.
-//! Holds: R1 (a [`Kept`] exists only after the journal or the dead-letter store has synced), R7 (the body's bytes are
-//! handed on as they are).
+//! Holds: R1 (a [`Kept`] holds the proof that the journal or the dead-letter store has synced, which nobody else can
+//! make, beside just the events it was made for), R7 (the body's bytes are handed on as they are).
 
-use crate::dead_letter::{DeadLetters, LetterId, Quarantined, StoreError};
+use crate::dead_letter::{DeadLetters, KeptLetter, Quarantined, StoreError};
 use crate::envelope::Envelope;
-use crate::journal::{AppendError, Appended, Dedupe, Journal, Record};
+use crate::journal::{AppendError, Appended, Dedupe, Durable, Journal, Record};
 use crate::time::UnixMs;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// The proof that everything a request carried is on disk; the only way to a 2xx.
+/// The proof that everything a request carried is on disk; the only way to a 2xx that promises something.
 pub(super) struct Kept(What);
 
 /// What is on disk.
 pub(super) enum What {
-    /// Events, and which of them were there already.
-    Events(Vec<(Envelope, Appended)>),
+    Events(KeptEvents),
     /// The body as a dead letter.
-    Letter(LetterId),
+    Letter(KeptLetter),
+}
+
+/// At least one event, with the proof for all of them.
+pub(super) struct KeptEvents {
+    events: Vec<Envelope>,
+    durable: Durable,
+}
+
+impl KeptEvents {
+    /// In the order of the request, each with whether it was there already.
+    pub(super) fn each(&self) -> impl ExactSizeIterator<Item = (&Envelope, Appended)> {
+        self.events.iter().zip(self.durable.iter().copied())
+    }
 }
 
 impl Kept {
@@ -32,8 +44,8 @@ impl Kept {
         window: Duration,
     ) -> Result<Kept, AppendError> {
         let records = events.iter().map(|event| record(event, arrival, window)).collect();
-        let appended = journal.append(records).await?;
-        Ok(Kept(What::Events(events.into_iter().zip(appended).collect())))
+        let durable = journal.append(records).await?;
+        Ok(Kept(What::Events(KeptEvents { events, durable })))
     }
 
     /// Keeps a body that could not be read.
@@ -99,11 +111,6 @@ pub(super) mod tests {
             extensions: Default::default(),
             data: Data::Binary(Bytes::from_static(b"body")),
         }
-    }
-
-    /// For tests of answers: what a journal would have said.
-    pub(in crate::ingress) fn kept(what: What) -> Kept {
-        Kept(what)
     }
 
     #[test]

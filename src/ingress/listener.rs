@@ -203,7 +203,7 @@ impl Listener {
             async move {
                 let answer = handler.answer(&caller, request).await;
                 drop(in_work);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.into_http())
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));

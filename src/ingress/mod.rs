@@ -1,5 +1,5 @@
 //! The public listener: bounds every request, has its source authenticate and read it, and answers only after the journal.
-//! Holds: R1 (every 2xx follows `Journal::append` or `DeadLetters::quarantine`), R5 (full journal: 503), R8.
+//! Holds: R1 (a 2xx that promises takes the proof of `Journal::append` or `DeadLetters::quarantine`), R5 (full journal: 503), R8.
 //! Absent on purpose: what the bytes mean (`source`), what becomes of them (`dispatch`).
 
 pub use address::{Address, Endpoint, InvalidAddress};
@@ -71,6 +71,8 @@ pub struct Config {
     pub header_timeout: Period,
     /// The longest a request's body may take.
     pub body_timeout: Period,
+    /// The longest a request waits for the disk; beyond: 503 with Retry-After, and the event may yet be kept.
+    pub store_timeout: Period,
     /// The most requests in work at once; beyond: 503 with Retry-After.
     pub requests_max: u32,
     /// The most connections at once; beyond, new ones wait unaccepted.
@@ -91,6 +93,7 @@ impl Default for Config {
             headers_max: 100,
             header_timeout: Period::secs(10),
             body_timeout: Period::secs(30),
+            store_timeout: Period::secs(8),
             requests_max: 1024,
             connections_max: 4096,
         }

@@ -1,6 +1,8 @@
-//! Every answer the ingress gives: one 2xx, which needs proof, and the problems (RFC 9457).
-//! Holds: R1 ([`accepted`] takes a [`Kept`], which only a finished append or quarantine can make), R8 (a problem says
-//! what the sender got wrong in general terms, never what it sent or what was expected as a credential).
+//! Every answer the ingress gives: one 2xx that promises something, which takes the proof; the answer to a question that
+//! carried no event; and the problems (RFC 9457).
+//! Holds: R1 (a [`Response`] is made here only, and [`accepted`] takes a [`Kept`], which only a finished append or
+//! quarantine can make), R8 (a problem says what the sender got wrong in general terms, never what it sent or what was
+//! expected as a credential).
 //! Absent on purpose: answers to heads that are no HTTP, too long or too many fields over HTTP/1.1: the HTTP library
 //! gives those (400, 414, 431, without a body) before there is a request.
 
@@ -14,8 +16,18 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use std::time::Duration;
 
-/// A whole answer in memory.
-pub(super) type Response = http::Response<Full<Bytes>>;
+/// A whole answer in memory. Nobody else in the ingress can make one: `http::Response` is not named elsewhere.
+pub(super) struct Response(http::Response<Full<Bytes>>);
+
+impl Response {
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+    /// For the wire.
+    pub(super) fn into_http(self) -> http::Response<Full<Bytes>> {
+        self.0
+    }
+}
 
 /// When to try again after "too many at once".
 const BUSY_RETRY_SECS: u64 = 1;
@@ -141,37 +153,38 @@ impl Problem {
     }
 }
 
-/// The 2xx, in the sender's own dialect. Whoever holds a [`Kept`] has everything on disk.
-pub(super) fn accepted(kept: &Kept, dialect: source::Answer) -> Response {
+/// The 2xx that promises an event, in the sender's own dialect. Whoever holds a [`Kept`] has everything on disk; it is
+/// spent, because a promise is given once.
+pub(super) fn accepted(kept: Kept, dialect: source::Answer) -> Response {
     let (media_type, body) = match dialect {
         source::Answer::ValueTrue => ("application/json", Bytes::from_static(b"{\"value\":true}")),
-        source::Answer::Identities => ("application/json", identities(kept).into()),
+        source::Answer::Identities => ("application/json", identities(&kept).into()),
         source::Answer::Fixed { media_type, body } => (media_type, Bytes::from_static(body.as_bytes())),
     };
     answer(StatusCode::OK, HeaderValue::from_static(media_type), body)
 }
 
-/// The answer to a question that carried no event.
+/// The answer to a question that carried no event. It promises nothing.
 pub(super) fn handshake(handshake: Handshake) -> Response {
     let mut response = http::Response::new(Full::new(handshake.body));
     *response.headers_mut() = handshake.headers;
-    response
+    Response(response)
 }
 
 fn identities(kept: &Kept) -> Vec<u8> {
     let mut json = Vec::with_capacity(96);
     match kept.what() {
-        What::Letter(letter) => identity(&mut json, &letter.0, false),
+        What::Letter(letter) => identity(&mut json, &letter.id().0, false),
         What::Events(events) => {
-            let single = events.len() == 1;
+            let single = events.each().len() == 1;
             if !single {
                 json.push(b'[');
             }
-            for (index, (event, appended)) in events.iter().enumerate() {
+            for (index, (event, appended)) in events.each().enumerate() {
                 if index > 0 {
                     json.push(b',');
                 }
-                identity(&mut json, &event.id, *appended == Appended::Duplicate);
+                identity(&mut json, &event.id, appended == Appended::Duplicate);
             }
             if !single {
                 json.push(b']');
@@ -200,7 +213,7 @@ pub(super) fn refused(problem: &Problem) -> Response {
     }
     let media_type = HeaderValue::from_static("application/problem+json");
     let mut response = answer(status, media_type, fields.to_string().into());
-    let headers = response.headers_mut();
+    let headers = response.0.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(secs) = problem.retry_after_secs() {
         headers.insert(RETRY_AFTER, secs.into());
@@ -217,7 +230,7 @@ pub(super) fn refused(problem: &Problem) -> Response {
 
 /// Tells the sender that no further request is answered on this connection (HTTP/1.1 only: HTTP/2 has GOAWAY).
 pub(super) fn last_on_its_connection(mut response: Response) -> Response {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.0.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -230,7 +243,7 @@ fn answer(status: StatusCode, media_type: HeaderValue, body: Bytes) -> Response 
     let mut response = http::Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, media_type);
-    response
+    Response(response)
 }
 
 #[cfg(test)]

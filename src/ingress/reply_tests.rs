@@ -1,15 +1,19 @@
 //! The table of answers: each problem's status, type and headers, and the forms of the 2xx.
 
-use super::super::kept::tests::{event, kept};
+use super::super::kept::tests::event;
 use super::*;
-use crate::dead_letter::LetterId;
+use crate::dead_letter::{DeadLetters, Quarantined};
+use crate::envelope::SourceName;
+use crate::journal::{Journal, RealDisk};
+use crate::shutdown::Shutdown;
+use crate::time::UnixMs;
 use http_body_util::BodyExt;
 
 /// What senders are told of all this.
 const DOCUMENTED: &str = include_str!("../../docs/reference/ingress.md");
 
 async fn text(response: Response) -> String {
-    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    String::from_utf8(response.into_http().into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
 #[tokio::test]
@@ -45,9 +49,11 @@ async fn every_problem_has_its_status_its_type_and_its_headers() {
             row.is_some_and(|row| row.starts_with(&format!("| {status} |"))),
             "{name} in ingress.md: {row:?}"
         );
-        assert_eq!(response.headers()["content-type"], "application/problem+json", "{problem:?}");
+        assert!(status >= 400, "a refusal never promises");
+        let headers = response.0.headers();
+        assert_eq!(headers["content-type"], "application/problem+json", "{problem:?}");
         if let Some((header, value)) = header {
-            assert_eq!(response.headers()[header], value, "{problem:?}");
+            assert_eq!(headers[header], value, "{problem:?}");
         }
         let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["type"], format!("urn:hookbus:problem:{name}"));
@@ -63,36 +69,70 @@ fn a_wait_is_rounded_up_to_whole_seconds_and_never_none() {
     }
 }
 
+/// Real stores, because nobody but they can make a proof.
+struct Stores {
+    _folder: tempfile::TempDir,
+    journal: Journal,
+    letters: DeadLetters,
+}
+
+impl Stores {
+    fn open() -> Stores {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::journal::Config {
+            disk_max: crate::config::ByteSize::kib(256),
+            ..crate::journal::Config::default()
+        };
+        let journal =
+            Journal::open(&config, &folder.path().join("journal"), std::sync::Arc::new(RealDisk), &[]);
+        let letters = DeadLetters::open(&Default::default(), folder.path(), &Shutdown::new());
+        Stores { journal: journal.unwrap(), letters: letters.unwrap(), _folder: folder }
+    }
+
+    async fn events(&self, ids: &[&str]) -> Kept {
+        let events = ids.iter().map(|id| event("s", id)).collect();
+        Kept::events(&self.journal, events, UnixMs(1), Duration::from_secs(60)).await.unwrap()
+    }
+
+    async fn letter(&self) -> Kept {
+        let body = Quarantined {
+            source: &SourceName::new("inbox").unwrap(),
+            body: &Bytes::from_static(b"what"),
+            content_type: None,
+            reason: "not_json",
+            detail: String::new(),
+            arrived: UnixMs(1),
+        };
+        Kept::letter(&self.letters, body).await.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn a_2xx_speaks_the_senders_dialect() {
-    let new = || (event("s", "one \"quoted\""), Appended::Stored);
-    let known = || (event("s", "two"), Appended::Duplicate);
-    let letter = LetterId("letter-1".into());
-    for (sentence, what, dialect, expected) in [
-        ("value true", What::Events(vec![new()]), source::Answer::ValueTrue, r#"{"value":true}"#),
+    let stores = Stores::open();
+    let letter = stores.letter().await;
+    let What::Letter(kept) = letter.what() else { panic!("it is a letter") };
+    let named_letter = format!(r#"{{"id":"{}","duplicate":false}}"#, kept.id().0);
+    for (sentence, kept, dialect, expected) in [
+        ("value true", stores.events(&["one"]).await, source::Answer::ValueTrue, r#"{"value":true}"#),
         (
             "one identity, escaped",
-            What::Events(vec![new()]),
+            stores.events(&["one \"quoted\""]).await,
             source::Answer::Identities,
             r#"{"id":"one \"quoted\"","duplicate":false}"#,
         ),
         (
             "several are a list",
-            What::Events(vec![known(), known()]),
+            stores.events(&["one", "two"]).await,
             source::Answer::Identities,
-            r#"[{"id":"two","duplicate":true},{"id":"two","duplicate":true}]"#,
+            r#"[{"id":"one","duplicate":true},{"id":"two","duplicate":false}]"#,
         ),
-        (
-            "a quarantine is named by its letter",
-            What::Letter(letter.clone()),
-            source::Answer::Identities,
-            r#"{"id":"letter-1","duplicate":false}"#,
-        ),
-        ("or not named at all", What::Letter(letter), source::Answer::ValueTrue, r#"{"value":true}"#),
+        ("a quarantine is named by its letter", letter, source::Answer::Identities, &named_letter),
+        ("or not named at all", stores.letter().await, source::Answer::ValueTrue, r#"{"value":true}"#),
     ] {
-        let response = accepted(&kept(what), dialect);
+        let response = accepted(kept, dialect);
         assert_eq!(response.status(), 200, "{sentence}");
-        assert_eq!(response.headers()["content-type"], "application/json", "{sentence}");
+        assert_eq!(response.0.headers()["content-type"], "application/json", "{sentence}");
         assert_eq!(text(response).await, expected, "{sentence}");
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 mod cursor;
 mod cursor_file;
 mod damage;
 mod dedupe;
 mod disk;
+mod durable;
 mod feed;
 #[cfg(test)]
 mod fuzz_tests;
@@ -38,6 +39,7 @@ mod types;
 mod writer;
 
 pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
+pub use durable::Durable;
 pub use feed::Feed;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
@@ -54,6 +56,9 @@ use writer::{Call, Command, Writer};
 
 /// How often cursors are saved: what a crash may repeat.
 const TICK: Duration = Duration::from_millis(200);
+/// Bytes of records that wait for the writer or for their sync. Beyond, callers wait for their turn: a disk that hangs costs
+/// this much memory, whoever asks, and whoever of them has given up asking.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// A budget holds at least so many segments, or nothing could ever be freed.
 pub const SEGMENTS_IN_BUDGET: u64 = 4;
 
@@ -61,6 +66,8 @@ pub const SEGMENTS_IN_BUDGET: u64 = 4;
 #[derive(Clone)]
 pub struct Journal {
     commands: mpsc::Sender<Command>,
+    /// Bytes that may still wait.
+    room: Arc<Semaphore>,
     shared: Arc<Shared>,
     ended: watch::Receiver<bool>,
 }
@@ -143,7 +150,8 @@ impl Journal {
         let (commands, inbox) = mpsc::channel((config.waiting_max as usize).max(1));
         let ended =
             start_threads(&shared, writer, housekeeping, inbox, read_requests).map_err(at(directory))?;
-        Ok(Journal { commands, shared, ended })
+        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        Ok(Journal { commands, room, shared, ended })
     }
 
     /// Resolves when every record is on disk, or known to be there already (R1). All are stored together or none is:
@@ -151,13 +159,16 @@ impl Journal {
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+    pub async fn append(&self, records: Vec<Record>) -> Result<Durable, AppendError> {
         if records.is_empty() {
-            return Ok(Vec::new());
+            // There is no sync that could vouch for nothing.
+            return Err(AppendError::Nothing);
         }
-        let bytes = records.iter().map(record::frame_bytes).sum();
+        let bytes: usize = records.iter().map(record::frame_bytes).sum();
+        let share = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits");
+        let room = Arc::clone(&self.room).acquire_many_owned(share).await.map_err(|_| AppendError::Closed)?;
         let (done, durable) = oneshot::channel();
-        let call = Call { records, bytes, done };
+        let call = Call { records, bytes, room, done };
         self.commands.send(Command::Append(call)).await.map_err(|_| AppendError::Closed)?;
         durable.await.map_err(|_| AppendError::Closed)?.result
     }

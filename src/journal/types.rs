@@ -88,6 +88,9 @@ pub enum Appended {
 /// Why records were not taken. Nothing of the call is durable or ever will be, unless `Failed`: then it is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
+    /// No record was given, so that there is nothing that could be promised.
+    #[error("there is nothing to store")]
+    Nothing,
     /// The disk budget is used up, or the disk itself is full.
     #[error("the journal is full")]
     Full,

@@ -5,6 +5,7 @@
 //! No artificial delay: the sync in progress is what gathers the next batch.
 
 use super::dedupe::Remembered;
+use super::durable::Durable;
 use super::recent::{Batch, Slice};
 use super::record::{self, Place};
 use super::segment::{self, Active, HEADER_BYTES, Header, SyncedThrough};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// A batch is written when it has this many bytes, even if more waits.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -37,29 +38,37 @@ pub(super) struct Call {
     pub records: Vec<Record>,
     /// Bytes of their frames.
     pub bytes: usize,
+    /// Their share of what may wait; given back with them.
+    pub room: OwnedSemaphorePermit,
     pub done: oneshot::Sender<Answer>,
 }
 
 /// What a call comes to. It gives the records back, so that the many callers free them and not the one writer.
 pub(super) struct Answer {
-    pub result: Result<Vec<Appended>, AppendError>,
-    _records: Vec<Record>,
+    pub result: Result<Durable, AppendError>,
+    _held: Held,
 }
+
+/// The records of a call, and their share of what may wait.
+type Held = (Vec<Record>, OwnedSemaphorePermit);
 
 struct Waiter {
     appended: Vec<Appended>,
-    records: Vec<Record>,
+    /// The greatest sequence number given out when its records had been gathered.
+    last: u64,
+    held: Held,
     done: oneshot::Sender<Answer>,
 }
 
 impl Waiter {
     /// The only `Ok` a caller ever gets.
-    fn stored(self, _proof: SyncedThrough) {
+    fn stored(self, proof: SyncedThrough) {
+        let durable = Durable::covered(self.appended, self.last, proof);
         // A caller that has gone away does not undo its append.
-        let _ = self.done.send(Answer { result: Ok(self.appended), _records: self.records });
+        let _ = self.done.send(Answer { result: Ok(durable), _held: self.held });
     }
     fn refused(self, error: AppendError) {
-        let _ = self.done.send(Answer { result: Err(error), _records: self.records });
+        let _ = self.done.send(Answer { result: Err(error), _held: self.held });
     }
 }
 
@@ -134,14 +143,15 @@ impl Writer {
 
     /// Takes a call into the batch, or answers why not.
     fn admit(&mut self, call: Call) {
-        let Call { records, bytes, done } = call;
-        let waiter = Waiter { appended: Vec::with_capacity(records.len()), records, done };
+        let Call { records, bytes, room, done } = call;
+        let waiter =
+            Waiter { appended: Vec::with_capacity(records.len()), last: 0, held: (records, room), done };
         if self.failed {
             return waiter.refused(AppendError::Failed);
         }
         if !self.has_room(bytes) {
             let is_new = |record: &&Record| !self.is_known(record);
-            let new_bytes: usize = waiter.records.iter().filter(is_new).map(record::frame_bytes).sum();
+            let new_bytes: usize = waiter.held.0.iter().filter(is_new).map(record::frame_bytes).sum();
             // Duplicates need no room.
             if new_bytes > 0
                 && let Err(error) = self.make_room(new_bytes)
@@ -161,7 +171,7 @@ impl Writer {
 
     /// Encodes what is new; there is room.
     fn gather(&mut self, mut waiter: Waiter) {
-        for record in &waiter.records {
+        for record in &waiter.held.0 {
             if let Some(dedupe) = &record.dedupe {
                 if !self.remembered.remember(dedupe, record.arrival) {
                     self.pending.duplicates += 1;
@@ -185,6 +195,7 @@ impl Writer {
             self.next_sequence += 1;
             waiter.appended.push(Appended::Stored);
         }
+        waiter.last = self.next_sequence - 1;
         self.pending.waiters.push(waiter);
     }
 

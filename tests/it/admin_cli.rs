@@ -79,7 +79,7 @@ async fn daemon(state: LaneState, directory: &Path, token: Option<&str>) -> (Str
         detail: "the body is not valid JSON".to_owned(),
         arrived: UnixMs(1),
     };
-    let letter = dead_letters.quarantine(letter).await.unwrap();
+    let letter = dead_letters.quarantine(letter).await.unwrap().id().clone();
     let level = logging::Level::try_from("off".to_owned()).unwrap();
     let parts = Parts {
         journal,

@@ -283,6 +283,7 @@ fn a_limit_of_nothing_is_refused() {
         ("ingress", "headers_max"),
         ("ingress", "header_timeout"),
         ("ingress", "body_timeout"),
+        ("ingress", "store_timeout"),
         ("ingress", "requests_max"),
         ("ingress", "connections_max"),
         ("dead_letters", "disk_max"),

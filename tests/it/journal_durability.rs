@@ -4,7 +4,7 @@ use crate::support::disk::SteppedDisk;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hookbus::config::{ByteSize, Period};
-use hookbus::journal::{AppendError, Appended, Config, CursorSpec, Dedupe, Journal, Record};
+use hookbus::journal::{AppendError, Appended, Config, CursorSpec, Dedupe, Durable, Journal, Record};
 use hookbus::time::UnixMs;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -66,7 +66,7 @@ fn record(identity: u8) -> Record {
     }
 }
 
-fn append(calls: &mut JoinSet<Result<Vec<Appended>, AppendError>>, journal: &Journal, identity: u8) {
+fn append(calls: &mut JoinSet<Result<Durable, AppendError>>, journal: &Journal, identity: u8) {
     let journal = journal.clone();
     calls.spawn(async move { journal.append(vec![record(identity)]).await });
 }
@@ -112,7 +112,54 @@ async fn all_who_come_while_a_sync_runs_share_the_next_one() {
         tokio::task::yield_now().await;
     }
     gate.open();
-    assert!(calls.join_all().await.into_iter().all(|answer| answer == Ok(vec![Appended::Stored])));
+    assert!(
+        calls.join_all().await.into_iter().all(|answer| answer.map(Vec::from) == Ok(vec![Appended::Stored]))
+    );
     assert_eq!(*gate.begun.borrow(), 2, "one for the first, one for the other 199");
+    journal.close().await;
+}
+
+/// A body that is counted as long as somebody holds it.
+struct Counted {
+    _held: Arc<()>,
+    bytes: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_stuck_sync_is_bounded_in_bytes_also_when_nobody_waits_any_more() {
+    const BODY_BYTES: usize = 1 << 20;
+    const FIT: usize = (64 << 20) / BODY_BYTES;
+    let (directory, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+    let journal = open(&gate, directory.path());
+    journal.append(vec![record(0)]).await.unwrap();
+    gate.shut();
+    let mut calls = JoinSet::new();
+    append(&mut calls, &journal, 1);
+    gate.sync_begun().await;
+    let held = Arc::new(());
+    for _ in 0..3 * FIT {
+        let (journal, body) =
+            (journal.clone(), Counted { _held: Arc::clone(&held), bytes: vec![b'x'; BODY_BYTES] });
+        // Known already, so that their turn, when it comes, costs no disk.
+        let known = Record { body: Bytes::from_owner(body), ..record(0) };
+        calls.spawn(async move { journal.append(vec![known]).await });
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    calls.abort_all();
+    while calls.join_next().await.is_some() {}
+    let waiting = Arc::strong_count(&held) - 1;
+    assert!((FIT / 2..=FIT).contains(&waiting), "{waiting} bodies of callers that are gone");
+    gate.open();
+    assert_eq!(journal.append(vec![record(2)]).await.map(Vec::from), Ok(vec![Appended::Stored]));
+    crate::support::eventually("they are let go", || async { (Arc::strong_count(&held) == 1).then_some(()) })
+        .await;
     journal.close().await;
 }

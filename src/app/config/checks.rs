@@ -231,6 +231,7 @@ fn limits(parts: &Parts, findings: &mut Findings<'_>) {
         findings.add_if(ingress.headers_max == 0, "ingress.headers_max", more);
         findings.add_if(ingress.header_timeout == never, "ingress.header_timeout", more);
         findings.add_if(ingress.body_timeout == never, "ingress.body_timeout", more);
+        findings.add_if(ingress.store_timeout == never, "ingress.store_timeout", more);
         findings.add_if(ingress.requests_max == 0, "ingress.requests_max", more);
         findings.add_if(ingress.connections_max == 0, "ingress.connections_max", more);
     }

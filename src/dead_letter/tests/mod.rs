@@ -104,7 +104,7 @@ impl Store {
             detail: "expected a JSON object".into(),
             arrived: UnixMs(2_000),
         };
-        self.letters.quarantine(quarantined).await.unwrap()
+        self.letters.quarantine(quarantined).await.unwrap().into()
     }
     async fn all(&self) -> Vec<Summary> {
         self.letters.list(Filter::default(), None, 1000).await.unwrap()

@@ -226,10 +226,9 @@ impl Captured {
         match kept.what() {
             What::Letter(_) => self.answer.reason = "it could not be read and is quarantined".to_owned(),
             What::Events(events) => {
-                self.events_count = events.len();
-                let shown = events.iter().take(EVENTS_MAX);
-                self.events =
-                    shown.map(|(event, how)| (event.clone(), *how == Appended::Duplicate)).collect();
+                self.events_count = events.each().len();
+                let shown = events.each().take(EVENTS_MAX);
+                self.events = shown.map(|(event, how)| (event.clone(), how == Appended::Duplicate)).collect();
             }
         }
     }

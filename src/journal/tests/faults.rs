@@ -352,7 +352,7 @@ async fn after_a_failed_sync_nothing_is_vouched_for_that_only_the_page_cache_hol
     journal.close().await;
     let disk = disk.after_kill();
     let journal = open_on(&disk, &["orders"]).unwrap();
-    assert_eq!(journal.append(vec![identified("a", 1)]).await, Ok(vec![Appended::Duplicate]));
+    assert_eq!(journal.append(vec![identified("a", 1)]).await.map(Vec::from), Ok(vec![Appended::Duplicate]));
     let disk = disk.after_crash(1);
     journal.close().await;
     assert_eq!(contents(&disk).await.0, ["before!", "a!"]);

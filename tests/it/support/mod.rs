@@ -11,6 +11,8 @@ pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
 pub mod tls_front;
+pub mod small_disk;
+pub mod strace;
 
 use std::future::Future;
 use std::time::Duration;
