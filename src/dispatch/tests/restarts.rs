@@ -133,7 +133,7 @@ fn what_became_due_meanwhile_comes_back_spread_whatever_the_clock_says() {
             with_notes(folder.path(), 200, |_| (UnixMs(due), tried(9, Duration::ZERO))).await;
             let calls = Arc::new(Mutex::new(Vec::new()));
             let sink = noting(&calls, delivered);
-            let retry = RetryConfig { max, attempts_max: 20, ..quick().retry };
+            let retry = RetryConfig { first: Period::secs(1), max, attempts_max: 20, ..quick().retry };
             let rig = Rig::start(folder.path(), &[("orders", &retrying(retry), &sink)]);
             let began = Instant::now();
             rig.settles_all("orders").await;
