@@ -69,7 +69,7 @@ async fn a_wall_clock_that_jumps_at_run_time_changes_no_order_no_window_and_no_l
     let (clock, sink) = (WallClock::new(folder.path()), HttpSink::start().await);
     sink.is(Mood::Refuses(500, [0].into()));
     let config = format!(
-        "[sources.inbox]\ndedupe = \"2s\"\n[sources.inbox.generic]\n[sinks.orders]\norder = \"none\"\n\
+        "[sources.inbox]\ndedupe = \"1s\"\n[sources.inbox.generic]\n[sinks.orders]\norder = \"none\"\n\
          in_flight_max = 1\n[sinks.orders.retry]\nfirst = \"20ms\"\nmax = \"100ms\"\nattempts_max = 100000\n\
          age_max = \"1h\"\n[sinks.kept.file]\npath = \"kept.ndjson\"\n{}",
         sink.table("orders")
@@ -77,7 +77,7 @@ async fn a_wall_clock_that_jumps_at_run_time_changes_no_order_no_window_and_no_l
     let mut daemon = clock.start(folder.path(), &config).await;
     post(&daemon, 0).await;
     let mut number = 0;
-    for offset in [-5 * HOUR, 7 * HOUR, -30 * HOUR, 100 * HOUR, 0, -HOUR] {
+    for offset in [-5 * HOUR, 100 * HOUR, -30 * HOUR, 0] {
         let what = format!("with the clock off by {offset} s");
         clock.is_off_by(offset);
         // A window that is open stays open, and one that is over is over.
