@@ -40,7 +40,8 @@ impl Tried {
         note.push(u8::try_from(label.len()).expect("labels are short"));
         note.extend_from_slice(label.as_bytes());
         let detail = &self.first.detail;
-        let end = detail.floor_char_boundary(NOTE_BYTES_MAX.saturating_sub(note.len()));
+        let room = NOTE_BYTES_MAX.saturating_sub(note.len()).min(detail.len());
+        let end = (0..=room).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
         note.extend_from_slice(&detail.as_bytes()[..end]);
         note.into()
     }
