@@ -39,7 +39,7 @@ pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
 pub use feed::Feed;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
-    AppendError, Appended, Config, CursorSpec, Dedupe, Deferral, Ending, Engine, Entry, Health, Lag,
+    Account, AppendError, Appended, Config, CursorSpec, Dedupe, Deferral, Ending, Engine, Entry, Health, Lag,
     NOTE_BYTES_MAX, OpenError, Position, ReadError, Record, Status, Tally,
 };
 
@@ -200,21 +200,32 @@ impl Journal {
     /// up. `None` where there is no such cursor.
     #[must_use]
     pub fn tally(&self, name: &str) -> Option<(Tally, Lag)> {
+        self.standing(name).map(|(_, tally, lag)| (tally, lag))
+    }
+
+    /// The same, added up.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<(Account, Lag)> {
+        self.standing(name).map(|(last, tally, lag)| (Account::of(last, &tally, lag.events), lag))
+    }
+
+    /// The last durable number, and how the cursor stands to it.
+    fn standing(&self, name: &str) -> Option<(u64, Tally, Lag)> {
         let cursor = self.shared.cursors.get(name)?;
-        let (tally, events, unread, outstanding) = {
+        let (durable, tally, events, unread, outstanding) = {
             let state = lock(&cursor.state);
             // Under the lock: what is settled later is durable later.
             let durable = self.shared.durable();
             let outstanding = state.outstanding.first_key_value().map(|(_, arrival)| *arrival);
             let (tally, progress) = (state.standing.tally(), state.standing.progress());
-            (tally, progress.unsettled(durable), progress.through() + 1, outstanding)
+            (durable, tally, progress.unsettled(durable), progress.through() + 1, outstanding)
         };
         if events == 0 {
-            return Some((tally, Lag::default()));
+            return Some((durable, tally, Lag::default()));
         }
         let recent = || lock(&self.shared.recent).get(unread).map(|(arrival, _)| arrival);
         let segment = || lock(&self.shared.table).holding(unread).map(|segment| segment.first_ms);
-        Some((tally, Lag { events, oldest: outstanding.or_else(recent).or_else(segment) }))
+        Some((durable, tally, Lag { events, oldest: outstanding.or_else(recent).or_else(segment) }))
     }
 
     /// Writes what waits, saves the cursors, releases the lock. Later calls of `append` fail with `Closed`.

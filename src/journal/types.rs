@@ -196,6 +196,46 @@ impl Tally {
     }
 }
 
+/// Conservation for one cursor at one moment (R4): `accepted` is the sum of the six after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// Records accepted since the cursor's counting began.
+    pub accepted: u64,
+    /// Confirmed.
+    pub delivered: u64,
+    /// Kept as dead letters.
+    pub dead_lettered: u64,
+    /// Given up for room, as configured.
+    pub shed: u64,
+    /// Not this cursor's.
+    pub not_routed: u64,
+    /// Damaged or freed before this cursor came to them.
+    pub missing: u64,
+    /// Still to be settled.
+    pub in_journal: u64,
+    /// What is left over: always 0, or there is a defect; negative where more became of records than were accepted.
+    pub unaccounted: i64,
+}
+
+impl Account {
+    /// From the number of the last record, what was counted, and how many records are unsettled.
+    #[must_use]
+    pub fn of(last: u64, tally: &Tally, in_journal: u64) -> Account {
+        let Tally { began_after, delivered, dead_lettered, shed, not_routed, missing } = *tally;
+        let known = tally.settled().saturating_add(in_journal);
+        Account {
+            accepted: last.saturating_sub(began_after),
+            delivered,
+            dead_lettered,
+            shed,
+            not_routed,
+            missing,
+            in_journal,
+            unaccounted: 0i64.saturating_add_unsigned(last).saturating_sub_unsigned(known),
+        }
+    }
+}
+
 /// The most bytes of a [`Deferral`]'s note; the rest is cut off.
 pub const NOTE_BYTES_MAX: usize = 256;
 
