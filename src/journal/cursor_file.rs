@@ -38,7 +38,7 @@ const _: () = assert!(((DEFERRALS_MAX * DEFERRAL_BYTES_MAX) as u64) < SLOT_BYTES
 
 /// What a slot's bytes are.
 #[derive(Debug, PartialEq, Eq)]
-enum Slot {
+pub(super) enum Slot {
     Good { saving: u64, standing: Standing },
     Newer(u16),
     Bad,
@@ -192,7 +192,7 @@ impl Slots {
     /// # Errors
     /// What the operating system said.
     pub(super) fn load(disk: &dyn Disk, directory: &Path, name: &str) -> io::Result<(Slots, Loaded)> {
-        let paths = [0, 1].map(|slot| directory.join(format!("{name}.{slot}")));
+        let paths = [0, 1].map(|slot| slot_path(directory, name, slot));
         let mut slots = Slots { paths, files: [None, None], next: 0, saving: 0, rests_until: None };
         let mut loaded = Loaded::New;
         for at in 0..2 {
@@ -267,6 +267,25 @@ impl Slots {
             }
         }
     }
+}
+
+/// The file of a cursor's slot 0 or 1.
+pub(super) fn slot_path(directory: &Path, name: &str, slot: usize) -> PathBuf {
+    directory.join(format!("{name}.{slot}"))
+}
+
+/// One slot with its format, for whoever only looks; `None` where there is no such file.
+///
+/// # Errors
+/// What the operating system said.
+pub(super) fn look(disk: &dyn Disk, path: &Path) -> io::Result<Option<(u16, Slot)>> {
+    let file = match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let bytes = read_slot(&*file)?;
+    let format = bytes.get(8..10).and_then(|version| version.try_into().ok()).map_or(0, u16::from_le_bytes);
+    Ok(Some((format, decode(&bytes))))
 }
 
 /// How long a cursor rests from a slot of so many bytes.

@@ -5,7 +5,8 @@
 //!
 //! Three threads do the work: the writer (`writer`), housekeeping (`housekeeping`) and the reader for lanes that are
 //! behind (`reader`). The handle and the feeds talk to them through `shared`. One layer a file, lowest first:
-//! disk, salvage, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe.
+//! disk, salvage, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe. Beside them
+//! `inspect` looks at a journal that nobody has open.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ mod dedupe;
 mod disk;
 mod feed;
 mod housekeeping;
+pub mod inspect;
 mod reader;
 mod recent;
 mod record;
@@ -35,7 +37,7 @@ mod tests;
 mod types;
 mod writer;
 
-pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
+pub use disk::{Disk, DiskFile, Held, LockAttempt, ReadOnlyDisk, RealDisk};
 pub use feed::Feed;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
