@@ -219,7 +219,9 @@ fn judge_cursor(cursor: &Looked, configured: &BTreeSet<String>, in_journal: u64,
         ));
     }
     if is_behind_its_past(cursor) {
-        result.findings.push(format!("the newer slot of the cursor {name} counts less than the older one"));
+        result
+            .findings
+            .push(format!("the newer slot of the cursor {name} does not follow from the older one"));
     }
     result.cursors.push(CursorRecount { name: name.clone(), is_configured, account });
 }
