@@ -60,17 +60,20 @@ pub(super) fn journal(config: Option<&Path>, command: &Command) -> Result<Ending
         }
         Command::Verify { json } => {
             let sinks = config.sinks.keys().map(|name| name.as_str().to_owned()).collect();
-            let journal = match inspect::verify(&directory, &ReadOnlyDisk, &sinks) {
+            // To the end: the dead letters belong to it.
+            let held = match inspect::hold(&directory, &ReadOnlyDisk) {
                 Err(error @ OpenError::Locked { .. }) => {
                     human::complain(&format!(
                         "hookbus: {error}; stop it first, or use `hookbus journal inspect`"
                     ));
                     return Ok(Ending::InUse);
                 }
-                verified => verified.map_err(unreadable)?,
+                held => held.map_err(unreadable)?,
             };
+            let journal = inspect::verify(&directory, &ReadOnlyDisk, &sinks).map_err(unreadable)?;
             let dead_letters = dead_letter::inspect(&config.data_dir)
                 .map_err(|error| CliError::Failed(error.to_string()))?;
+            drop(held);
             verdict(&Verdict { journal, dead_letters }, json)
         }
     }
