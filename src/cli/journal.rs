@@ -99,8 +99,10 @@ fn verdict(verdict: &Verdict, json: bool) -> Result<Ending, CliError> {
         human::say_json(verdict)?;
     } else {
         human::say(&recount(&verdict.journal))?;
+        human::say("")?;
         if let Some(letters) = letters {
             human::say(&letter_recount(letters))?;
+            human::say("")?;
         }
         for note in &verdict.journal.notes {
             human::say(&format!("note: {}", human::harmless(note)))?;
@@ -124,11 +126,11 @@ fn recount(journal: &Verification) -> String {
         };
     }
     format!(
-        "{} records in {} segments, the last number is {}\n\n{}\n",
+        "{} records in {} segments, the last number is {}\n\n{}",
         journal.records,
         journal.segments,
         journal.last,
-        table.trim_fmt()
+        table.trim_fmt(),
     )
 }
 
@@ -140,7 +142,7 @@ fn letter_recount(letters: &dead_letter::Inspection) -> String {
         let counts = [account.created, account.replayed, account.discarded, account.kept];
         table.add_row([human::harmless(name)].into_iter().chain(counts.map(|count| count.to_string())));
     }
-    format!("{}\n", table.trim_fmt())
+    table.trim_fmt()
 }
 
 fn shown(found: &Inspection, now: UnixMs) -> String {
