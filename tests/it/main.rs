@@ -4,7 +4,7 @@
 
 mod admin_capture;
 mod admin_cli;
-mod campaign_fanout;
+mod campaign;
 mod config_whole;
 mod contract;
 mod e2e_backlog;

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
+pub mod small_disk;
 
 use std::future::Future;
 use std::time::Duration;
@@ -42,6 +43,11 @@ where
         }
     });
     found.await.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
+}
+
+/// How long something that a test does lasts, a fault or the pause between two posts. Never a way to wait for the program.
+pub async fn lasts(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 /// A client for loopback.

@@ -127,6 +127,11 @@ impl Nats {
         self.process.lock().unwrap().as_ref().expect("it runs").signal(signal);
     }
 
+    /// Does something to its process, while it is up.
+    pub fn with_process<T>(&self, act: impl FnOnce(&Leashed) -> T) -> T {
+        act(self.process.lock().unwrap().as_ref().expect("it runs"))
+    }
+
     /// Changes its configuration while it runs.
     pub async fn reload(&self, lines: &str) {
         let before = self.loaded_at().await;
