@@ -6,6 +6,7 @@ use super::supervised::Supervised;
 use crate::support::oracle::{Ledger, Posted};
 use crate::support::{eventually_within, lasts};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub struct Load {
     begun: Instant,
     ledger: Mutex<Ledger>,
     promised: watch::Sender<u64>,
+    answers: Mutex<BTreeMap<String, u64>>,
     is_over: CancellationToken,
 }
 
@@ -83,6 +85,7 @@ impl Load {
             begun: Instant::now(),
             ledger: Mutex::default(),
             promised: watch::Sender::new(0),
+            answers: Mutex::default(),
             is_over: CancellationToken::new(),
         });
         let mut senders = JoinSet::new();
@@ -124,6 +127,11 @@ impl Load {
     /// What was posted, to be judged.
     pub fn take_ledger(&self) -> Ledger {
         std::mem::take(&mut *self.ledger.lock().unwrap())
+    }
+
+    /// How often which answer was given.
+    pub fn answers(&self) -> BTreeMap<String, u64> {
+        self.answers.lock().unwrap().clone()
     }
 
     async fn send(&self, sender: u64, mut random: fastrand::Rng) {
@@ -173,22 +181,25 @@ impl Load {
             let response = request.body(event.body()).send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
         });
-        let (answer, what) = match answered.await {
-            Err(_) => (Answer::Nothing, format!("is not answered within {patience:?}")),
-            Ok(Err(error)) => (Answer::Nothing, format!("is not answered: {error}")),
+        let (answer, sort, said) = match answered.await {
+            Err(_) => (Answer::Nothing, "none in time".to_owned(), format!("{patience:?}")),
+            Ok(Err(error)) => (Answer::Nothing, "none".to_owned(), error.to_string()),
             Ok(Ok((status, body))) => {
                 let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-                if status.is_success() {
+                let kind = said["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or_default();
+                let answer = if status.is_success() {
                     assert_eq!(said["id"], event.id.as_str(), "the promise is about the event: {said}");
-                    (Answer::Promised, format!("is promised: {said}"))
+                    Answer::Promised
+                } else if kind == "storage-unavailable" {
+                    Answer::Full
                 } else {
-                    let is_full =
-                        said["type"].as_str().is_some_and(|kind| kind.ends_with("storage-unavailable"));
-                    let answer = if is_full { Answer::Full } else { Answer::Nothing };
-                    (answer, format!("is refused: {status} {}", said["title"]))
-                }
+                    Answer::Nothing
+                };
+                (answer, format!("{} {kind}", status.as_u16()), said.to_string())
             }
         };
+        *self.answers.lock().unwrap().entry(sort.clone()).or_default() += 1;
+        let what = format!("is answered: {sort}, {said}");
         self.note(event, &what, answer);
         answer
     }

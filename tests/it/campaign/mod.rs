@@ -45,7 +45,12 @@ const DISK_BYTES: u64 = 48 << 20;
 /// Small files, so that many are made and freed; a budget that one flood uses up.
 const DAEMON: &str = r#"
 [ingress]
+listen = "127.0.0.1:0"
 body_max = "32KiB"
+[admin]
+listen = "127.0.0.1:0"
+[log]
+format = "json"
 [journal]
 segment = "64KiB"
 disk_max = "4MiB"
@@ -141,6 +146,7 @@ async fn campaign(seed: u64, duration: Duration) -> Report {
         report.judge(kind, Verdict::of(&ledger, &deliveries, &dead[kind]), dead[kind].len());
     }
     report.count(&ledger, field.score.take(), &daemon.lives());
+    report.answers = load.answers();
     let findings = report.findings(&ledger, &daemon.lives());
     if !findings.is_empty() {
         let story = folder.join("findings.txt");

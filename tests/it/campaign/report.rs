@@ -17,6 +17,8 @@ pub struct Report {
     pub score: Score,
     posted: usize,
     promised: usize,
+    /// How often which answer was given.
+    pub answers: BTreeMap<String, u64>,
     /// How often the daemon was started, and how often it ended though nobody had told it to.
     lives: usize,
     ended_by_itself: usize,
@@ -88,6 +90,9 @@ impl Report {
         for (kind, times) in chapter.score.faults {
             *self.score.faults.entry(kind).or_default() += times;
         }
+        for (sort, times) in chapter.answers {
+            *self.answers.entry(sort).or_default() += times;
+        }
         for (kind, took) in chapter.score.recoveries {
             self.score.recoveries.entry(kind).or_default().extend(took);
         }
@@ -112,7 +117,8 @@ fn ended_by_itself(life: &Life) -> bool {
 
 impl fmt::Display for Report {
     fn fmt(&self, into: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { chapters, went_for, score, posted, promised, lives, ended_by_itself, sinks } = self;
+        let Report { chapters, went_for, score, posted, promised, answers, lives, ended_by_itself, sinks } =
+            self;
         let faults: u32 = score.faults.values().sum();
         writeln!(into, "{chapters} chapters, {} seconds, {faults} faults:", went_for.as_secs())?;
         for (kind, times) in &score.faults {
@@ -135,7 +141,9 @@ impl fmt::Display for Report {
             score.faults.get(&Kind::JournalFull).unwrap_or(&0)
         )?;
         writeln!(into, "{} times a lane went on while another's sink was away", score.went_on)?;
-        writeln!(into, "{posted} events posted, {promised} promised")?;
+        let answers: Vec<_> =
+            answers.iter().map(|(sort, times)| format!("{times} × {}", sort.trim())).collect();
+        writeln!(into, "{posted} events posted, {promised} promised; answers: {}", answers.join(", "))?;
         for (kind, (verdict, dead)) in sinks {
             writeln!(
                 into,

@@ -177,7 +177,6 @@ impl<'a> Field<'a> {
     }
 
     async fn strike_daemon(&self, fault: &Fault) -> Option<Duration> {
-        let life = self.daemon.life();
         match fault.kind {
             Kind::DaemonHeld => {
                 self.daemon.signal("-STOP");
@@ -196,7 +195,7 @@ impl<'a> Field<'a> {
                 }
             }
         }
-        let struck = Instant::now();
+        let (struck, life) = (Instant::now(), self.daemon.life());
         self.daemon.up_after(life).await;
         Some(struck.elapsed())
     }
