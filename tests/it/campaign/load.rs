@@ -35,6 +35,8 @@ const LAST_MAX: Duration = Duration::from_secs(60);
 const FLOOD_AT_ONCE: u64 = 6;
 const FLOOD_BYTES: usize = 24 * 1024;
 const FLOOD_EVENTS_MAX: u64 = 400;
+/// After an answer that says nothing.
+const FLOOD_PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct Load {
@@ -158,8 +160,10 @@ impl Load {
                 let mut number = 1 + sender;
                 while !is_full.get() && number <= FLOOD_EVENTS_MAX {
                     let event = Event { padding: FLOOD_BYTES, ..Event::of(name.to_owned(), number, false) };
-                    if self.post(&event, ANSWER_MAX).await == Answer::Full {
-                        is_full.set(true);
+                    match self.post(&event, ANSWER_MAX).await {
+                        Answer::Full => is_full.set(true),
+                        Answer::Promised => {}
+                        Answer::Nothing => lasts(FLOOD_PAUSE).await,
                     }
                     number += FLOOD_AT_ONCE;
                 }
@@ -171,7 +175,6 @@ impl Load {
 
     async fn post(&self, event: &Event, patience: Duration) -> Answer {
         let Some(up) = self.daemon.up() else {
-            self.note(event, "was not posted: nobody listens", Answer::Nothing);
             return Answer::Nothing;
         };
         let url = format!("http://{}/hooks/inbox", up.ingress);
@@ -186,7 +189,8 @@ impl Load {
             Ok(Err(error)) => (Answer::Nothing, "none".to_owned(), error.to_string()),
             Ok(Ok((status, body))) => {
                 let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-                let kind = said["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or_default();
+                let kind =
+                    said["type"].as_str().and_then(|kind| kind.rsplit([':', '/']).next()).unwrap_or_default();
                 let answer = if status.is_success() {
                     assert_eq!(said["id"], event.id.as_str(), "the promise is about the event: {said}");
                     Answer::Promised

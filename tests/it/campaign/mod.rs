@@ -137,9 +137,12 @@ async fn campaign(seed: u64, duration: Duration) -> Report {
     let mut dead = BTreeMap::new();
     for kind in places.keys() {
         dead.insert(*kind, dead_letters(&daemon, kind).await);
+        let lane = daemon.lane(kind).await.expect("the daemon is well");
+        report.compare(kind, &lane["account"]);
     }
     let ending = daemon.stop().await;
     assert!(ending.success(), "the last stop is a clean one: {ending}");
+    report.verify(&daemon.verify_journal().await);
     let ledger = load.take_ledger();
     for (kind, place) in &places {
         let deliveries = place.lock().await.deliveries().await;

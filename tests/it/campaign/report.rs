@@ -4,9 +4,11 @@ use super::plan::Kind;
 use super::strikes::Score;
 use super::supervised::Life;
 use crate::support::oracle::{Ledger, Verdict};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
 use std::time::Duration;
 
 /// Of one chapter, or of all together.
@@ -23,6 +25,8 @@ pub struct Report {
     lives: usize,
     ended_by_itself: usize,
     sinks: BTreeMap<&'static str, (Verdict, usize)>,
+    /// Where the daemon's own account does not add up.
+    miscounts: Vec<String>,
 }
 
 impl Report {
@@ -36,6 +40,24 @@ impl Report {
         self.sinks.insert(kind, (verdict, dead));
     }
 
+    /// The daemon's own account of a drained lane, which must know nothing but deliveries.
+    pub fn compare(&mut self, kind: &str, account: &Value) {
+        let only_deliveries = account["accepted"].is_u64() && account["accepted"] == account["delivered"];
+        let nothing_else = ["dead_lettered", "shed", "not_routed", "missing", "in_journal", "unaccounted"];
+        if !only_deliveries || nothing_else.iter().any(|name| account[name] != 0) {
+            self.miscounts.push(format!("the account of {kind} is not one of deliveries alone: {account}"));
+        }
+    }
+
+    /// What `hookbus journal verify` found.
+    pub fn verify(&mut self, output: &Output) {
+        if !output.status.success() {
+            let (said, error) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            self.miscounts.push(format!("journal verify: {}: {said} {error}", output.status));
+        }
+    }
+
     pub fn count(&mut self, ledger: &Ledger, score: Score, lives: &[Life]) {
         self.posted = ledger.len();
         self.promised = ledger.values().filter(|posted| posted.promised_ms.is_some()).count();
@@ -46,7 +68,7 @@ impl Report {
 
     /// Everything that must not be, with what is known of it. Empty is good.
     pub fn findings(&self, ledger: &Ledger, lives: &[Life]) -> Vec<String> {
-        let mut findings = Vec::new();
+        let mut findings = self.miscounts.clone();
         for (kind, (verdict, dead)) in &self.sinks {
             if verdict.is_good() && *dead == 0 {
                 continue;
@@ -73,6 +95,9 @@ impl Report {
             let log = std::fs::read_to_string(&life.log).unwrap_or_default();
             let panics = log.lines().filter(|line| line.contains("panicked at"));
             findings.extend(panics.map(|line| format!("{}: {line}", life.log.display())));
+            if life.signals == ["-TERM"] && life.ended.is_some_and(|ended| !ended.success()) {
+                findings.push(format!("{}: a stop ended {:?}", life.log.display(), life.ended));
+            }
         }
         findings
     }
@@ -117,8 +142,18 @@ fn ended_by_itself(life: &Life) -> bool {
 
 impl fmt::Display for Report {
     fn fmt(&self, into: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { chapters, went_for, score, posted, promised, answers, lives, ended_by_itself, sinks } =
-            self;
+        let Report {
+            chapters,
+            went_for,
+            score,
+            posted,
+            promised,
+            answers,
+            lives,
+            ended_by_itself,
+            sinks,
+            ..
+        } = self;
         let faults: u32 = score.faults.values().sum();
         writeln!(into, "{chapters} chapters, {} seconds, {faults} faults:", went_for.as_secs())?;
         for (kind, times) in &score.faults {

@@ -9,7 +9,7 @@ use crate::support::{client, eventually_within, lasts};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -123,6 +123,13 @@ impl Supervised {
         self.shared.is_over.cancel();
         self.signal("-TERM");
         eventually_within(LIFE_CHANGE_MAX, "hookbus stops", || async { self.lives().last()?.ended }).await
+    }
+
+    /// `hookbus journal verify`, after the stop.
+    pub async fn verify_journal(&self) -> Output {
+        let mut words = self.shared.words.iter().filter(|word| *word != "run");
+        let mut command = tokio::process::Command::new(words.next().expect("a program"));
+        command.args(words).args(["journal", "verify", "--json"]).output().await.expect("it can be started")
     }
 
     /// All of them so far.
