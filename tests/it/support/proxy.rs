@@ -148,7 +148,6 @@ async fn connection(client: TcpStream, shared: &Shared) {
             // Whoever is dropped says goodbye first.
             to_client.forget();
             to_server.forget();
-            return;
         }
         () = shared.end.cancelled() => {}
     }

@@ -6,7 +6,6 @@
 //! Where ext4 cannot be mounted (a container, a user who is not root) it is a tmpfs, which cannot be frozen.
 
 use super::brokers::Leashed;
-use super::eventually;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -75,14 +74,14 @@ impl SmallDisk {
     }
 
     /// Where it is for everybody else.
-    pub fn from_outside(&self) -> PathBuf {
+    pub fn outside(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.pid()));
         root.join(self.place.strip_prefix("/").expect("it is absolute"))
     }
 
     /// Writes a file until there is no space. Waits while the disk is frozen.
     pub async fn fill(&self) {
-        let filler = self.from_outside().join("filler");
+        let filler = self.outside().join("filler");
         let filled = tokio::task::spawn_blocking(move || {
             let mut file = std::fs::OpenOptions::new().create(true).append(true).open(filler)?;
             // The last bytes too.
@@ -98,7 +97,7 @@ impl SmallDisk {
 
     /// Frees what `fill` took.
     pub async fn free(&self) {
-        let filler = self.from_outside().join("filler");
+        let filler = self.outside().join("filler");
         let freed = tokio::task::spawn_blocking(move || std::fs::remove_file(filler));
         let _ = freed.await.expect("it does not panic");
     }
@@ -141,7 +140,7 @@ impl Drop for Frozen {
 async fn a_small_disk_is_filled_freed_frozen_and_gone_with_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::start(folder.path(), 16 << 20).await;
-    let file = disk.from_outside().join("file");
+    let file = disk.outside().join("file");
     std::fs::write(&file, "before").unwrap();
     disk.fill().await;
     let full = std::fs::write(&file, vec![1; 64 * 1024]).unwrap_err();
@@ -155,8 +154,8 @@ async fn a_small_disk_is_filled_freed_frozen_and_gone_with_its_owner() {
         drop(frozen);
         waiting.await.unwrap().unwrap();
     }
-    let inside = disk.from_outside();
+    let inside = disk.outside();
     drop(disk);
-    eventually("the disk is gone", || async { (!inside.exists()).then_some(()) }).await;
+    super::eventually("the disk is gone", || async { (!inside.exists()).then_some(()) }).await;
     assert!(!folder.path().join("disk/file").exists(), "it was never mounted where others see it");
 }
