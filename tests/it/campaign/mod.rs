@@ -87,7 +87,7 @@ async fn campaign_of_every_fault_every_sink_has_every_promised_event_in_order_an
     let mut whole = Report::default();
     with_all_brokers(async {
         for chapter in 0.. {
-            let (seed, length) = (seed + chapter, seconds.min(CHAPTER_SECONDS_MAX));
+            let (seed, length) = (seed.wrapping_add(chapter), seconds.min(CHAPTER_SECONDS_MAX));
             println!(
                 "chapter {}: HOOKBUS_CAMPAIGN_SEED={seed} HOOKBUS_CAMPAIGN_SECONDS={length}",
                 chapter + 1
