@@ -15,6 +15,7 @@ mod e2e_kill;
 mod e2e_secrets;
 mod e2e_shutdown;
 mod e2e_signed;
+mod faults_credentials;
 mod faults_descriptors;
 mod faults_names;
 mod faults_standstill;
