@@ -18,6 +18,7 @@ mod e2e_signed;
 mod faults_credentials;
 mod faults_descriptors;
 mod faults_names;
+mod faults_slow;
 mod faults_standstill;
 mod faults_tls;
 mod faults_twice;

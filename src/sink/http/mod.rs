@@ -14,7 +14,7 @@ use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, str
 use super::connection::Connection;
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, SinkName};
 use bytes::Bytes;
 use config::Config;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -36,6 +36,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 struct HttpSink {
+    name: SinkName,
     config: Config,
     means: Connection<Means>,
     format: Format,
@@ -101,7 +102,7 @@ fn speaks_against_what_was_read(reason: Reason) -> bool {
 
 impl HttpSink {
     async fn means(&self) -> Result<Arc<Means>, Failure> {
-        self.means.get(|| async { Means::reread(&self.config) }).await
+        self.means.get(|| async { Means::reread(&self.config, &self.name) }).await
     }
 
     async fn post(&self, means: &Means, encoded: &Encoded) -> Outcome {

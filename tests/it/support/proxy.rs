@@ -1,9 +1,11 @@
-//! A TCP proxy on loopback that can be told to break: swallow the answers, hold everything back, reset, refuse.
+//! A TCP proxy on loopback that can be told to break: swallow the answers, hold everything back, slow
+//! down, reset, refuse.
 //! Holds: at most [`CONNECTIONS_MAX`] connections, a fixed buffer for each direction; all end with the proxy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -11,6 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 const CONNECTIONS_MAX: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What a slow line carries.
+pub const SLOW_BYTES_PER_SECOND: u32 = 256 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
@@ -20,6 +24,8 @@ enum Mode {
     SwallowAnswers,
     /// Nothing goes either way, and nothing is lost.
     Stall,
+    /// What all clients say together passes at [`SLOW_BYTES_PER_SECOND`].
+    Slow,
     /// Connections are taken and closed at once.
     Refuse,
 }
@@ -36,6 +42,8 @@ struct Shared {
     mode: watch::Sender<Mode>,
     /// Counts how often every connection was reset.
     resets: watch::Sender<u64>,
+    /// Held by whoever uses the slow line.
+    line: tokio::sync::Mutex<()>,
     open: AtomicUsize,
     accepted: AtomicU64,
     end: CancellationToken,
@@ -66,6 +74,7 @@ impl Proxy {
             server,
             mode: watch::Sender::new(Mode::Pass),
             resets: watch::Sender::new(0),
+            line: tokio::sync::Mutex::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             end: end.clone(),
@@ -87,6 +96,11 @@ impl Proxy {
     /// Holds everything back until `pass`.
     pub fn stall(&self) {
         self.shared.mode.send_replace(Mode::Stall);
+    }
+
+    /// Passes everything, slowly.
+    pub fn slow(&self) {
+        self.shared.mode.send_replace(Mode::Slow);
     }
 
     /// Closes what is open, and every new connection at once.
@@ -134,8 +148,8 @@ async fn connection(client: TcpStream, shared: &Shared) {
     let _ = server.set_nodelay(true);
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let asking = carry(&mut from_client, &mut to_server, shared.mode.subscribe(), false);
-    let answering = carry(&mut from_server, &mut to_client, shared.mode.subscribe(), true);
+    let asking = carry(&mut from_client, &mut to_server, shared, false);
+    let answering = carry(&mut from_server, &mut to_client, shared, true);
     tokio::select! {
         () = async { tokio::join!(asking, answering); } => {}
         _ = resets.changed() => {}
@@ -147,14 +161,20 @@ async fn connection(client: TcpStream, shared: &Shared) {
 async fn carry(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    mut mode: watch::Receiver<Mode>,
+    shared: &Shared,
     is_answer: bool,
 ) {
+    let mut mode = shared.mode.subscribe();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut is_deaf = false;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if mode.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
             return;
+        }
+        if !is_answer && *mode.borrow() == Mode::Slow {
+            let _alone = shared.line.lock().await;
+            let bytes = u32::try_from(read).expect("a buffer is small");
+            tokio::time::sleep(Duration::from_secs(1) * bytes / SLOW_BYTES_PER_SECOND).await;
         }
         is_deaf |= is_answer && *mode.borrow() == Mode::SwallowAnswers;
         if !is_deaf && to.write_all(&buffer[..read]).await.is_err() {
@@ -183,7 +203,7 @@ async fn the_proxy_does_what_it_is_told() {
         let mut answer = [0; 4];
         stream.write_all(b"ping").await.unwrap();
         let read = stream.read_exact(&mut answer);
-        matches!(tokio::time::timeout(std::time::Duration::from_millis(300), read).await, Ok(Ok(4)))
+        matches!(tokio::time::timeout(Duration::from_millis(300), read).await, Ok(Ok(4)))
     }
     let mut first = TcpStream::connect(proxy.address).await.unwrap();
     assert!(echoes(&mut first).await, "it passes");

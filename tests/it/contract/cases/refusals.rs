@@ -67,7 +67,9 @@ pub async fn strange_attributes_and_bodies_harm_no_neighbour<R: Rig>() {
         bench.post_at_once((0..30).map(strange)).await;
         // No JSON, no UTF-8: its body is all there is of it.
         let bytes = b"\xff\xfe\x00 not UTF-8 \xc3\x28".to_vec();
-        assert_eq!(bench.daemon.post("/hooks/raw", bytes.clone()).await.unwrap().status, 200);
+        let raw = bench.daemon.http.post(format!("http://{}/hooks/raw", bench.daemon.ingress));
+        let raw = raw.header("content-type", "application/octet-stream").body(bytes);
+        assert_eq!(raw.send().await.unwrap().status(), 200);
         bench.settled().await;
         let letters = bench.dead_letters().await;
         let arrived = bench.rig.arrived().await;
