@@ -11,7 +11,7 @@ mod means;
 mod transport;
 
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};
-use super::connection::Connection;
+use super::connection::{Connection, with_own_shortage};
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
 use crate::envelope::{Envelope, SinkName};
@@ -63,6 +63,7 @@ impl Sink for HttpSink {
             match outcome {
                 Outcome::Away(failure) => {
                     let failure = self.config.tls_files().explained(failure, crate::clock::now());
+                    let failure = with_own_shortage(failure);
                     if speaks_against_what_was_read(failure.reason) {
                         self.means.fail(&means, &failure);
                     }
