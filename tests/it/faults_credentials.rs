@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// faults.md, row 16: no shorter than this between two attempts with credentials that were refused.
+/// No shorter than this between two attempts with credentials that were refused: brokers lock users out who try too often.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 
 /// When it was asked, and whether the credentials were right.
