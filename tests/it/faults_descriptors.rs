@@ -65,11 +65,12 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let folder = tempfile::tempdir().unwrap();
     let mut sink = HttpSink::start().await;
     let trace = folder.path().join("trace");
+    // An HTTP sink keeps a connection for each event that was in flight at once, for a while: no more than fit.
     // Small segments and files: both have to be opened anew while nothing can be.
     let config = format!(
         "[ingress]\nbody_max = \"16KiB\"\nheader_timeout = \"10m\"\n[journal]\nsegment = \"64KiB\"\n[sources.inbox.generic]\n\
          [sinks.files.file]\npath = \"events.ndjson\"\nrotate_at = \"32KiB\"\n\
-         [sinks.orders.retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n{}",
+         [sinks.orders]\nin_flight_max = 8\n[sinks.orders.retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n{}",
         sink.table("orders")
     );
     let limit = format!("--nofile={DESCRIPTORS_MAX}:{DESCRIPTORS_MAX}");
