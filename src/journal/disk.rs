@@ -121,10 +121,25 @@ fn private() -> OpenOptions {
     options
 }
 
+fn parent_of(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+/// Makes what is missing, each with its name durable: nobody but us knows that it is new.
+fn create_parents(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    parent.map_or(Ok(()), create_parents)?;
+    fs::create_dir_all(path)?;
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+        if let Some(parent) = parent_of(path) {
+            create_parents(parent)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),

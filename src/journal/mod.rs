@@ -97,9 +97,9 @@ impl Journal {
             disk.create_dir(path).map_err(at(path))?;
         }
         let held = recovery::lock_directory(&*disk, directory)?;
-        for path in
-            directory.parent().filter(|parent| !parent.as_os_str().is_empty()).into_iter().chain([directory])
-        {
+        // Also the names that a process left which was killed before its own sync.
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        for path in parent.into_iter().chain([directory, &paths.cursors, &paths.damaged]) {
             disk.sync_dir(path).map_err(at(path))?;
         }
         let recovered = recovery::recover(&*disk, &paths, cursors, config.dedupe_max)?;

@@ -93,10 +93,9 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) ->
             }
             Step::Damage(range) => note_damage(shared, segment.number, &scanner, &range)?,
             Step::End => {
+                // Numbers are missing, and be it that zeros or nothing at all are in their place.
                 let end = scanner.zeros_from()?;
-                if end > before {
-                    note_damage(shared, segment.number, &scanner, &(before..end))?;
-                }
+                note_damage(shared, segment.number, &scanner, &(before..end))?;
                 (scanned, through) = (segment.end - 1, segment.end - 1);
             }
         }

@@ -1,9 +1,13 @@
 //! The journal through its handle, on a real directory: what a user of it would notice.
 
 use super::*;
+mod every_byte;
+mod failures;
 mod faults;
+mod formats;
 mod memory_disk;
 mod model;
+mod model_run;
 mod space;
 
 use crate::config::{ByteSize, Period};
