@@ -153,7 +153,7 @@ async fn a_cursor_that_cannot_be_saved_holds_its_segments_and_is_saved_when_that
             let crashed = disk.after_crash(5);
             let journal = open_quick(&crashed);
             let oldest = lock(&journal.shared.table).oldest().unwrap().first;
-            let through = lock(&journal.shared.cursors["orders"].state).progress.through();
+            let through = lock(&journal.shared.cursors["orders"].state).standing.progress().through();
             assert!(oldest <= through + 1, "{operation} {slot}: R3");
             journal.close().await;
         }
