@@ -94,9 +94,13 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) ->
             }
             Step::Damage(range) => note_damage(shared, segment.number, &scanner, &range)?,
             Step::End => {
-                // Numbers are missing, and be it that zeros or nothing at all are in their place.
                 let end = scanner.zeros_from()?;
-                note_damage(shared, segment.number, &scanner, &(before..end))?;
+                // The next segment says which numbers belong here: they are missing, and be it that zeros or nothing
+                // at all are in their place.
+                let is_known = lock(&shared.table).has(segment.number + 1);
+                if end > before || is_known {
+                    note_damage(shared, segment.number, &scanner, &(before..end))?;
+                }
                 (scanned, through) = (segment.end - 1, segment.end - 1);
             }
         }

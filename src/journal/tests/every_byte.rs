@@ -135,11 +135,11 @@ async fn a_cursor_with_one_bad_slot_goes_on_with_the_other_and_with_two_starts_a
         for byte in 0..disk.read(slots[slot]).len() {
             let flipped = disk.copy();
             flipped.edit(slots[slot], |bytes| bytes[byte] ^= 0x41);
+            let both = flipped.copy();
             assert_eq!(contents(&flipped).await.0, *other, "byte {byte} of slot {slot}");
             let cut = disk.copy();
             cut.edit(slots[slot], |bytes| bytes.truncate(byte));
             assert_eq!(contents(&cut).await.0, *other, "slot {slot} cut at byte {byte}");
-            let both = flipped.copy();
             let other_bytes = both.read(slots[1 - slot]).len();
             both.edit(slots[1 - slot], |bytes| bytes[byte % other_bytes] ^= 0x41);
             assert_eq!(

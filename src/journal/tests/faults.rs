@@ -32,7 +32,12 @@ pub(super) async fn contents(disk: &MemoryDisk) -> (Vec<String>, u64) {
         given.extend(take(&mut feed, 1).await);
     }
     given.pop();
-    assert_eq!(journal.lag("orders"), Some(Lag::default()), "what is gone holds nothing back");
+    assert_eq!(
+        journal.lag("orders"),
+        Some(Lag::default()),
+        "what is gone holds nothing back: {given:?} {:?}",
+        journal.tally("orders")
+    );
     journal.close().await;
     (given, journal.status().damaged_ranges)
 }

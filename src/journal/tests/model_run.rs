@@ -219,6 +219,11 @@ impl Run {
         drop(feeds);
         self.note_shortage();
         let in_peace = !life.has_crashed() && !life.is_past() && self.faults().is_empty();
+        if self.faults().iter().any(|fault| *fault != Fault::Shortage) {
+            // A slot whose sync failed is read by the next process from the page cache only. Should the power fail then,
+            // the one before counts.
+            (0..SINKS.len()).for_each(|sink| self.model.cursor_damaged(sink));
+        }
         self.model.stopped(in_peace);
     }
 
