@@ -102,11 +102,10 @@ async fn the_end_that_a_cursor_knows_of_is_missed_and_no_number_is_given_out_twi
     let end = segment::HEADER_BYTES + frame_bytes_of(TEXTS[0]);
     for (sentence, cut) in [("cut", true), ("zeros", false)] {
         let disk = disk.copy();
-        disk.edit(
-            Path::new(SEGMENT),
-            |bytes| if cut { bytes.truncate(end + 8192) } else { bytes[end..].fill(0) },
-        );
-        disk.edit(Path::new(SEGMENT), |bytes| bytes[end..].fill(0));
+        disk.edit(Path::new(SEGMENT), |bytes| match cut {
+            true => bytes.truncate(end),
+            false => bytes[end..].fill(0),
+        });
         for _ in 0..2 {
             let journal = open_on(&disk, &["orders"]).unwrap();
             assert_eq!(journal.status().damaged_ranges, 1, "{sentence}: noticed, and once");

@@ -81,9 +81,9 @@ impl Model {
     /// These records were hit, and may be gone.
     pub(super) fn damaged(&mut self, hit: &BTreeSet<Attempt>) {
         self.promises.retain(|there| there.is_disjoint(hit));
-        hit.iter()
-            .filter_map(|attempt| self.attempts[*attempt])
-            .for_each(|key| drop(self.known.remove(&key)));
+        for key in hit.iter().filter_map(|attempt| self.attempts[*attempt]) {
+            self.known.remove(&key);
+        }
     }
 
     /// The cursor of this sink was hit: what it settled may be given again.

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const CASES: u32 = 2000;
+const CASES: u32 = 1500;
 const TICK: Duration = Duration::from_millis(1);
 const SECTOR_BYTES: usize = 512;
 const ENDINGS: [Ending; 4] = [Ending::Delivered, Ending::DeadLettered, Ending::Shed, Ending::NotRouted];
@@ -175,8 +175,12 @@ impl Run {
                     self.open = Some((journal, feeds));
                     self.check_nothing_went_too_early();
                 }
-                Err(_) if self.disk.has_crashed() => self.crash(),
+                Err(_) if self.disk.has_crashed() => {
+                    self.note_faults();
+                    self.crash();
+                }
                 Err(error) => {
+                    self.note_faults();
                     assert!(!self.faults().is_empty(), "nothing else keeps a journal from opening: {error}");
                     self.disk = self.disk.after_kill();
                 }
@@ -217,20 +221,21 @@ impl Run {
         how(self);
         journal.close().await;
         drop(feeds);
-        self.note_shortage();
+        self.note_faults();
         let in_peace = !life.has_crashed() && !life.is_past() && self.faults().is_empty();
-        if self.faults().iter().any(|fault| *fault != Fault::Shortage) {
-            // A slot whose sync failed is read by the next process from the page cache only. Should the power fail then,
-            // the one before counts.
-            (0..SINKS.len()).for_each(|sink| self.model.cursor_damaged(sink));
-        }
         self.model.stopped(in_peace);
     }
 
-    /// For want of room segments may have been freed before their time.
-    fn note_shortage(&mut self) {
+    /// What the faults of this life may cost, and no more.
+    fn note_faults(&mut self) {
         if self.faults().iter().any(|fault| *fault != Fault::Broken) {
+            // For want of room segments may have been freed before their time.
             self.model.freed_early();
+        }
+        if self.faults().iter().any(|fault| *fault != Fault::Shortage) {
+            // A slot whose sync failed is read by the next process from the page cache only. Should the power fail
+            // then, the one before counts.
+            (0..SINKS.len()).for_each(|sink| self.model.cursor_damaged(sink));
         }
     }
 
@@ -248,7 +253,7 @@ impl Run {
         });
         let result = self.journal().append(records.collect()).await;
         let attempts = first..self.model.attempts.len();
-        self.note_shortage();
+        self.note_faults();
         match result {
             Ok(appended) => {
                 assert!(!self.failed, "R6: after a failure nothing more is taken");
