@@ -409,8 +409,8 @@ impl Run {
     }
 
     async fn drain(&mut self) {
-        for sink in 0..SINKS.len() {
-            while self.journal().lag(SINKS[sink]).unwrap().events > 0 {
+        for (sink, name) in SINKS.iter().enumerate() {
+            while self.journal().lag(name).unwrap().events > 0 {
                 self.take(sink, 100).await;
                 self.settle(sink, |_, _| true);
             }
