@@ -210,3 +210,21 @@ async fn an_opening_that_fails_at_any_step_costs_nothing() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_name_of_a_cursor_that_a_killed_process_left_unsynced_is_durable_before_a_record_is_accepted() {
+    let disk = MemoryDisk::new();
+    disk.fail_once("sync j/cursors/", Fault::Broken);
+    disk.fail_once("sync j/cursors/", Fault::Broken);
+    for _ in 0..2 {
+        assert!(open_on(&disk, &["orders"]).is_err());
+    }
+    let disk = disk.after_kill();
+    let before = disk.operations().len();
+    let journal = open_on(&disk, &["orders"]).unwrap();
+    journal.append(vec![record("a")]).await.unwrap();
+    let operations = disk.operations().split_off(before);
+    let first = |wanted: &str| operations.iter().position(|operation| operation == wanted).unwrap();
+    assert!(first("sync j/cursors/") < first("create j/00000001.new"), "{operations:?}");
+    journal.close().await;
+}

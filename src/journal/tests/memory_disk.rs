@@ -103,6 +103,7 @@ impl Dice {
 }
 
 const SECTOR_BYTES: usize = 512;
+const PAGE_BYTES: usize = 4096;
 
 /// What of an unsynced write is there after the power failed: nothing, all, a part up to any byte, or any sectors.
 fn survive(dice: &mut Dice, durable: &mut Vec<u8>, at: usize, write: &[u8]) {
@@ -320,8 +321,9 @@ impl State {
         self.faults.push(fault);
         Some(fault)
     }
-    /// A sector that is written is good again: the disk puts another in its place.
+    /// A page that is written is good again: the disk puts other sectors in its place.
     fn write_over(&mut self, inode: usize, written: std::ops::Range<usize>) {
+        let written = written.start / PAGE_BYTES * PAGE_BYTES..written.end.next_multiple_of(PAGE_BYTES);
         for (_, bad) in self.bad.iter_mut().filter(|(of, _)| *of == inode) {
             if written.start <= bad.start && bad.start < written.end {
                 bad.start = written.end.min(bad.end);
