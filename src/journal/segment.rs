@@ -272,7 +272,8 @@ impl Active {
             let wanted = usize::try_from((end - at).min(COPY_CHUNK_BYTES)).expect("a chunk fits memory");
             let salvage::Salvaged { read, unreadable } = salvage::read(&*file, &mut chunk[..wanted], at)?;
             if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                // A file that was cut short where it cannot be read either: nothing goes behind it any more.
+                break;
             }
             let mut sound_from = 0;
             for hole in unreadable.into_iter().chain(std::iter::once(read..read)) {
