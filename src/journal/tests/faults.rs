@@ -42,6 +42,11 @@ pub(super) async fn contents(disk: &MemoryDisk) -> (Vec<String>, u64) {
     (given, journal.status().damaged_ranges)
 }
 
+fn lose_header_and_first_record(bytes: &mut Vec<u8>) {
+    bytes[..segment::HEADER_BYTES].fill(7);
+    bytes[segment::HEADER_BYTES] ^= 1;
+}
+
 pub(super) fn frame_bytes_of(text: &str) -> usize {
     record::frame_bytes(&record(text))
 }
@@ -240,7 +245,7 @@ async fn unreadable_cursor_slots_and_headers_are_damaged_ones() {
 async fn what_is_set_aside_counts_towards_the_budget_until_it_is_cleared_away() {
     let disk = MemoryDisk::new();
     with_segments(&disk).await;
-    disk.edit(Path::new(SEGMENT), |bytes| bytes[..=segment::HEADER_BYTES].fill(7));
+    disk.edit(Path::new(SEGMENT), lose_header_and_first_record);
     let journal = open_on(&disk, &["orders"]).unwrap();
     let files =
         |disk: &MemoryDisk| disk.names(DIRECTORY).iter().filter(|name| name.ends_with(".seg")).count() as u64;
@@ -268,14 +273,14 @@ async fn a_segment_whose_header_and_first_record_are_lost_is_set_aside_whole() {
     journal.close().await;
     let segments = disk.names(DIRECTORY);
     let per_segment = (16 * 1024 - segment::HEADER_BYTES) / frame_bytes_of(&texts[0]);
-    for (sentence, at, byte, lost) in [
-        ("the first", 0, 7, per_segment),
-        ("one in the middle", 1, 7, per_segment),
-        ("the last with records", 2, 7, 60 - 2 * per_segment),
+    for (sentence, at, lost) in [
+        ("the first", 0, per_segment),
+        ("one in the middle", 1, per_segment),
+        ("the last with records", 2, 60 - 2 * per_segment),
     ] {
         let disk = disk.copy();
         let path = Path::new(DIRECTORY).join(&segments[at]);
-        disk.edit(&path, |bytes| bytes[..=segment::HEADER_BYTES].fill(byte + 1));
+        disk.edit(&path, lose_header_and_first_record);
         let (given, damaged) = contents(&disk).await;
         assert_eq!((given.len(), damaged), (60 - lost, 1), "{sentence}");
         assert_eq!(disk.names("j/damaged"), segments[at..=at], "{sentence}");
