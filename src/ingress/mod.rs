@@ -27,6 +27,7 @@ mod capture;
 mod handler;
 mod inflate;
 mod kept;
+mod limits;
 mod listener;
 mod peer;
 mod rate;
@@ -69,6 +70,9 @@ pub struct Config {
     pub body_timeout: Period,
     /// The most requests in work at once; beyond: 503 with Retry-After.
     pub requests_max: u32,
+    /// The most bytes of bodies in memory at once; beyond: 503 with Retry-After. Room for four of the largest bodies
+    /// there is in any case.
+    pub bodies_max: ByteSize,
     /// The most connections at once; beyond, new ones wait unaccepted.
     pub connections_max: u32,
 }
@@ -88,6 +92,7 @@ impl Default for Config {
             header_timeout: Period::secs(10),
             body_timeout: Period::secs(30),
             requests_max: 1024,
+            bodies_max: ByteSize::mib(64),
             connections_max: 4096,
         }
     }

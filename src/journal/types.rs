@@ -44,7 +44,7 @@ impl Default for Config {
             segment: ByteSize::mib(64),
             retention: Period::hours(24),
             dedupe_max: 1_000_000,
-            recent_max: ByteSize::mib(32),
+            recent_max: ByteSize::mib(16),
             waiting_max: 4096,
         }
     }
