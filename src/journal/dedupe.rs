@@ -34,6 +34,11 @@ impl Seen {
     }
 }
 
+fn seen(dedupe: &Dedupe, arrival: UnixMs) -> Seen {
+    let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
+    Seen { key: dedupe.key, until: UnixMs(arrival.0.saturating_add(window_ms)) }
+}
+
 impl Remembered {
     /// Nothing yet.
     pub(super) fn new(remembered_max: u32) -> Remembered {
@@ -56,21 +61,36 @@ impl Remembered {
 
     /// Notes an identity, unless an arrival with it is a duplicate; tells whether it was noted.
     pub(super) fn remember(&mut self, dedupe: &Dedupe, arrival: UnixMs) -> bool {
-        let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
         let found = self.index.find(&dedupe.key, &self.order);
         if found.is_ok_and(|at| self.order.of_place(self.index.places[at]).covers(arrival)) {
             return false;
         }
-        if self.remembered_max == 0 || window_ms == 0 {
+        if self.remembered_max == 0 || dedupe.window.is_zero() {
             return true;
         }
-        let seen = Seen { key: dedupe.key, until: UnixMs(arrival.0.saturating_add(window_ms)) };
-        let number = self.order.push(seen);
-        self.index.put(found, &seen.key, number);
+        let number = self.order.push(seen(dedupe, arrival));
+        self.index.put(found, &dedupe.key, number);
         if self.index.is_crowded() {
             self.index.grow(&self.order);
         }
         self.forget(arrival);
+        true
+    }
+
+    /// Notes an identity that came before all the others, unless it came again since; false where there is no room.
+    /// For the way back through the journal at a start.
+    pub(super) fn remember_older(&mut self, dedupe: &Dedupe, arrival: UnixMs) -> bool {
+        if self.order.seen.len() >= self.remembered_max {
+            return false;
+        }
+        let found = self.index.find(&dedupe.key, &self.order);
+        if found.is_err() && !dedupe.window.is_zero() {
+            let number = self.order.push_first(seen(dedupe, arrival));
+            self.index.put(found, &dedupe.key, number);
+            if self.index.is_crowded() {
+                self.index.grow(&self.order);
+            }
+        }
         true
     }
 
@@ -113,6 +133,11 @@ impl Order {
         let behind = u32::try_from(self.seen.len()).expect("fewer than 2^31 are kept");
         self.seen.push_back(seen);
         self.first.wrapping_add(behind)
+    }
+    fn push_first(&mut self, seen: Seen) -> u32 {
+        self.seen.push_front(seen);
+        self.first = self.first.wrapping_sub(1);
+        self.first
     }
     fn pop(&mut self) {
         self.seen.pop_front();
@@ -267,6 +292,23 @@ mod tests {
         assert_eq!(remembered.take_forgotten_early(), 1_000_000);
         let known = |number: u128| remembered.knows(&number.to_be_bytes(), UnixMs(2));
         assert!(!known(999_999) && known(1_000_000) && known(1_999_999) && !known(2_000_000));
+    }
+
+    #[test]
+    fn on_the_way_back_what_came_again_is_known_by_its_newest_arrival_and_the_newest_have_room() {
+        let mut remembered = Remembered::new(3);
+        let newest_first = [(1, 50, true), (2, 40, true), (1, 10, true), (3, 5, true), (4, 1, false)];
+        for (identity, arrival, has_room) in newest_first {
+            assert_eq!(
+                remembered.remember_older(&key(identity, 100), UnixMs(arrival)),
+                has_room,
+                "{identity}"
+            );
+        }
+        let known = |now| [1, 2, 3, 4].map(|identity| remembered.knows(&[identity; 16], UnixMs(now)));
+        assert_eq!((known(104), known(139)), ([true, true, true, false], [true, true, false, false]));
+        remembered.remember(&key(5, 100), UnixMs(60));
+        assert!(!remembered.knows(&[3; 16], UnixMs(60)), "the oldest is the first to be forgotten");
     }
 
     proptest! {

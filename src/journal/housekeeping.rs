@@ -248,9 +248,18 @@ impl Housekeeping {
         deleted
     }
 
-    /// While there is no room: tells a sheddable cursor to give up the oldest segment, where only such cursors hold it.
+    /// The budget has no room for one segment more than there are, and nothing can be freed.
+    fn is_tight(&self) -> bool {
+        let (limits, passed) = (&self.shared.limits, self.shared.passed());
+        self.recycled.is_none()
+            && self.shared.disk_bytes() + limits.segment_bytes > limits.disk_max
+            && lock(&self.shared.table).settled(passed).is_none()
+    }
+
+    /// While there is no room, and before: tells a sheddable cursor to give up the oldest segment, where only such
+    /// cursors hold it. It takes a while, and senders shall not wait for it.
     fn publish_shedding(&self) {
-        let oldest_end = if self.is_short {
+        let oldest_end = if self.is_short || self.is_tight() {
             lock(&self.shared.table).sealed_oldest().map(|segment| segment.end)
         } else {
             None

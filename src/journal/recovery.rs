@@ -90,8 +90,8 @@ pub(super) fn recover(
     dedupe_max: u32,
 ) -> Result<Recovered, OpenError> {
     let (mut found, next_number) = find_segments(disk, paths)?;
-    let tail = found.last().map(|last| scan_last(disk, paths, last)).transpose()?;
-    let remembered = remember(paths, &found, tail.as_ref(), dedupe_max)?;
+    let mut tail = found.last().map(|last| scan_last(disk, paths, last)).transpose()?;
+    let remembered = remember(paths, &found, tail.as_mut(), dedupe_max)?;
     let mut next_sequence = tail.as_ref().map_or(1, |tail| tail.last + 1);
     let mut loaded = load_cursors(disk, paths, specs)?;
     next_sequence = next_sequence.max(loaded.highest + 1);
@@ -247,37 +247,28 @@ fn describe(one: &Found, next: Option<&Found>, tail: Option<&Tail>) -> Segment {
     }
 }
 
-/// The identities whose window has not run out; older segments are read only where one of them says so.
+/// The identities whose window has not run out, the newest first, as many as may be; older segments are read only where
+/// one of them says so.
 fn remember(
     paths: &Paths,
     found: &[Found],
-    tail: Option<&Tail>,
+    tail: Option<&mut Tail>,
     dedupe_max: u32,
 ) -> Result<Remembered, OpenError> {
     let now = clock::now();
-    let mut newest_first = Vec::new();
-    let mut count = 0;
-    if let Some(tail) = tail {
-        count += tail.identities.len();
-        newest_first.push(tail.identities.clone());
-    }
+    let mut remembered = Remembered::new(dedupe_max);
+    // Those of one segment at a time, so that a start takes no more memory than what is remembered.
+    let mut has_room = |identities: Vec<(Dedupe, UnixMs)>| {
+        identities.iter().rev().all(|(dedupe, arrival)| remembered.remember_older(dedupe, *arrival))
+    };
+    let mut goes_on = tail.is_none_or(|tail| has_room(std::mem::take(&mut tail.identities)));
     for pair in found.windows(2).rev() {
         let (one, next) = (&pair[0], &pair[1]);
         let is_over =
             next.header.number == one.header.number + 1 && next.header.previous_remember_until <= now;
-        if count >= dedupe_max as usize {
-            break;
+        if !is_over && goes_on {
+            goes_on = has_room(identities_of(paths, one, next.header.first)?);
         }
-        if is_over {
-            continue;
-        }
-        let identities = identities_of(paths, one, next.header.first)?;
-        count += identities.len();
-        newest_first.push(identities);
-    }
-    let mut remembered = Remembered::new(dedupe_max);
-    for (dedupe, arrival) in newest_first.into_iter().rev().flatten() {
-        remembered.remember(&dedupe, arrival);
     }
     Ok(remembered)
 }

@@ -4,6 +4,7 @@
 
 mod admin_capture;
 mod admin_cli;
+mod bounded;
 mod campaign_fanout;
 mod config_whole;
 mod contract;
