@@ -46,7 +46,13 @@ impl Remembered {
         // One more than the most are there for a moment.
         let number_mask = u32::MAX.checked_shr(remembered_max.leading_zeros()).unwrap_or(0);
         Remembered {
-            order: Order { seen: VecDeque::new(), first: 0, number_mask },
+            // At once: a list that grows by doubling has itself and its half for a while. Room that nobody used yet is
+            // no memory.
+            order: Order {
+                seen: VecDeque::with_capacity(remembered_max as usize + 1),
+                first: 0,
+                number_mask,
+            },
             index: Index { places: vec![0; PLACES_MIN], taken: 0, number_mask, hashes: RandomState::new() },
             remembered_max: remembered_max as usize,
             forgotten_early: 0,

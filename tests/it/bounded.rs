@@ -129,8 +129,9 @@ async fn a_stuck_sync_holds_no_more_bodies_than_allowed_even_of_senders_that_lef
     assert!(refused >= 3 * SENDERS - 2 * BODIES_MIB, "{refused} were refused");
     let grown = memory(&daemon, "VmHWM").saturating_sub(before);
     println!("grown by {} KiB", grown / 1024);
-    // Besides what is counted: one batch of the journal's, and what arrives and is refused.
-    assert!(grown < (BODIES_MIB + 64) * MIB, "grown by {grown} bytes");
+    // Besides what is counted: one batch of the journal's, buffers of all connections, the allocator's leftovers. All
+    // that was sent is 450 MiB.
+    assert!(grown < (BODIES_MIB + 96) * MIB, "grown by {grown} bytes");
     daemon.kill_now();
 }
 
@@ -138,7 +139,7 @@ async fn a_stuck_sync_holds_no_more_bodies_than_allowed_even_of_senders_that_lef
 async fn strangers_with_slow_bodies_and_wrong_signatures_leave_room_for_who_proves_itself_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[ingress]\nrequests_max = 8\n[sources.signed.github]\nsecret = 'right'\n[sources.open.generic]\n\
-        [sources.known.generic]\nbearer = 'right'\n[sources.secret]\npath_secret = 'right'\n[sources.secret.generic]\n\
+        [sources.known.generic.auth]\nbearer = 'right'\n[sources.secret]\npath_secret = 'right'\n[sources.secret.generic]\n\
         [sinks.events.file]\npath = 'events.ndjson'\n";
     let daemon = Daemon::start(folder.path(), config).await;
     let signature = format!("x-hub-signature-256: sha256={}", "0".repeat(64));
