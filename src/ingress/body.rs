@@ -16,9 +16,11 @@ use tokio::sync::Semaphore;
 /// may block.
 const UNPACKED_HERE_BYTES_MAX: usize = 16 * 1024;
 
-/// The most of those others that are unpacked at once, so that the windows of their decoders (up to 16 MiB each, however
-/// small the body is) are bounded, and threads are left for the disk.
+/// The most of those others that are unpacked at once, so that threads are left for the disk.
 const UNPACKED_AT_ONCE_MAX: usize = 4;
+/// Whose decoder has a large window (up to 16 MiB, however small the body is) takes so many places of those: no more than
+/// two such windows are there at once.
+const PLACES_OF_LARGE_WINDOW: u32 = 2;
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]
@@ -131,13 +133,13 @@ pub(super) async fn unpack(
     hold: &mut Hold,
 ) -> Result<Bytes, BodyError> {
     let sent_bytes = sent.len();
-    let is_small =
-        sent_bytes <= UNPACKED_HERE_BYTES_MAX && !codings.iter().any(|coding| coding.has_large_window());
+    let has_large_window = codings.iter().any(|coding| coding.has_large_window());
     let work = move |sent| inflate::inflate(sent, &codings, bounds.bytes_max, bounds.inflate_ratio_max);
-    let unpacked = if is_small {
+    let unpacked = if sent_bytes <= UNPACKED_HERE_BYTES_MAX && !has_large_window {
         work(sent)
     } else {
-        let place = Arc::clone(&unpacking.places).acquire_owned().await.expect("never closed");
+        let count = if has_large_window { PLACES_OF_LARGE_WINDOW } else { 1 };
+        let place = Arc::clone(&unpacking.places).acquire_many_owned(count).await.expect("never closed");
         let working = unpacking.shutdown.spawn_blocking(Phase::Ingress, move || {
             // Held until the work is done, also where the sender is gone by then.
             let _place = place;
@@ -209,5 +211,24 @@ mod tests {
     async fn a_body_that_breaks_off_is_incomplete() {
         let broken = StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from_static(b"a"))), Err("gone")]));
         assert_eq!(read(broken, BOUNDS).await, Err(BodyError::Incomplete));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_body_with_a_large_window_waits_for_a_place_and_one_with_a_small_window_does_not() {
+        let shutdown = Shutdown::new();
+        let unpacking = Unpacking::new(&shutdown);
+        let all = u32::try_from(UNPACKED_AT_ONCE_MAX).unwrap();
+        let _taken = Arc::clone(&unpacking.places).acquire_many_owned(all).await.unwrap();
+        for (coding, sent, waits) in [
+            (Coding::Brotli, vec![0x06], true),
+            (Coding::Zstd, zstd::stream::encode_all(&b""[..], 3).unwrap(), true),
+            (Coding::Deflate, vec![0x03, 0x00], false),
+        ] {
+            let mut hold = Limits::plenty().enter(true).expect("a place");
+            hold.grow(sent.len()).expect("room");
+            let unpacked = unpack(sent.into(), vec![coding], BOUNDS, &unpacking, &mut hold);
+            let ended = tokio::time::timeout(Duration::from_secs(60), unpacked).await;
+            assert_eq!(ended.ok(), (!waits).then_some(Ok(Bytes::new())), "{coding:?}");
+        }
     }
 }

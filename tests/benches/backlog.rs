@@ -34,9 +34,8 @@ fn memory(daemon: &Daemon, field: &str) -> u64 {
 
 /// Sources that nothing limits, and `sinks` that nobody serves; port 9 of loopback refuses.
 fn config(sinks: u64) -> String {
-    let mut text = "[journal]\ndisk_max = '40GiB'\n[sources.inbox.generic]\n[sources.broken]\n\
-        on_unreadable = 'quarantine'\n[sources.broken.generic]\nid = '/id'\n"
-        .to_owned();
+    let mut text =
+        "[journal]\ndisk_max = '40GiB'\n[sources.inbox.generic]\n[sources.broken.zapi]\n".to_owned();
     for number in 0..sinks {
         text += &format!("[sinks.dead_{number}.http]\nurl = 'http://127.0.0.1:9/'\n");
     }

@@ -169,3 +169,55 @@ async fn strangers_with_slow_bodies_and_wrong_signatures_leave_room_for_who_prov
     .await;
     assert!(daemon.stop().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_read_costs_no_memory_be_it_a_sender_or_an_operator() {
+    const LETTERS: u64 = 200;
+    const SILENT: usize = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        "[sources.inbox.generic]\n[sources.broken.zapi]\n[sinks.events.file]\npath = 'events.ndjson'\n";
+    let daemon = Daemon::start(folder.path(), config).await;
+    let mut sender = connect(&daemon).await;
+    for _ in 0..LETTERS {
+        // What cannot be read is kept as a letter, to be exported.
+        sender.send(post("/hooks/broken", &[], &[b'x'; 64 * 1024])).await;
+        assert_eq!(sender.reply().await.unwrap().status, 200);
+    }
+    let before = memory(&daemon, "VmRSS");
+
+    let mut silent = Vec::new();
+    for path in ["/metrics", "/api/v1/status", "/api/v1/dead-letters/export", "/api/v1/sources/inbox/capture"]
+    {
+        for _ in 0..4 {
+            let mut operator = TcpStream::connect(daemon.admin).await.unwrap();
+            // As many questions as the system takes before it wants an answer read.
+            let question = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").repeat(50);
+            operator.write_all(question.as_bytes()).await.unwrap();
+            silent.push(operator);
+        }
+    }
+    let mut senders = Vec::new();
+    for number in 0..SILENT as u64 {
+        let sender = connect(&daemon).await.tcp;
+        let request = post("/hooks/inbox", &[], &body(1000 + number, 256));
+        senders.push(tokio::spawn(async move {
+            let mut sender = sender;
+            // Nothing is read: at last the sender cannot write any more, or is hung up on.
+            let _ = tokio::time::timeout(Duration::from_secs(3), async {
+                while sender.write_all(&request).await.is_ok() {}
+            })
+            .await;
+            sender
+        }));
+    }
+    for sender in senders {
+        silent.push(sender.await.unwrap());
+    }
+    let grown = memory(&daemon, "VmHWM").saturating_sub(before);
+    println!("grown by {} KiB", grown / 1024);
+    assert!(grown < 64 * MIB, "grown by {grown} bytes");
+    assert_eq!(daemon.post("/hooks/inbox", body(0, 300)).await.unwrap().status, 200);
+    drop(silent);
+    assert!(daemon.stop().await.success());
+}
