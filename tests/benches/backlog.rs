@@ -126,8 +126,9 @@ fn folder_bytes(folder: &Path) -> u64 {
 async fn start(folder: &Path, sinks: u64) -> (Arc<Daemon>, f64) {
     let began = Instant::now();
     let daemon = Daemon::start(folder, &config(sinks)).await;
+    let mut poll = tokio::time::interval(Duration::from_millis(1));
     while daemon.ask("/readyz").await.0 != 200 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        poll.tick().await;
     }
     (Arc::new(daemon), began.elapsed().as_secs_f64())
 }
@@ -196,13 +197,11 @@ async fn main() {
     let (mut daemon, mut seconds) = (behind, Vec::new());
     for _ in 0..starts {
         daemon.kill_now();
-        drop(daemon);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        Arc::into_inner(daemon).expect("nobody else has it").ended().await;
         let (started, took) = start(folders[0].path(), sinks).await;
         seconds.push(took);
         daemon = started;
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
     println!(
         "from kill to ready: {} s; memory then {} MiB, peak {} MiB",
         range(&seconds),
