@@ -222,7 +222,9 @@ async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
     assert!(!shed.is_empty() && shed.len() < count, "the oldest segment's records, not all");
     shed.iter().for_each(|entry| cache.settle(entry.position));
     until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
-    cache.shed_before().wait_for(|asked| *asked != Some(before)).await.unwrap();
+    let mut asked = cache.shed_before();
+    let settled = tokio::time::timeout(PATIENCE, asked.wait_for(|asked| *asked != Some(before))).await;
+    settled.expect("once is enough").unwrap();
     assert_eq!(*orders.shed_before().borrow(), None);
     journal.close().await;
 }
@@ -238,11 +240,14 @@ async fn a_cursor_that_may_shed_is_told_before_anybody_is_refused() {
     while journal.status().bytes < 64 * 1024 {
         assert_eq!(journal.append(vec![large()]).await, stored);
     }
-    let before = cache.shed_before().wait_for(Option::is_some).await.unwrap().unwrap();
+    let mut asked = cache.shed_before();
+    let asked_for = tokio::time::timeout(PATIENCE, asked.wait_for(Option::is_some)).await;
+    let before = asked_for.expect("it is asked while there is room").unwrap().unwrap();
     let entries = cache.next(1000, usize::MAX).await.unwrap();
     let given_up = entries.iter().filter(|entry| entry.position < before).count();
     entries[..given_up].iter().for_each(|entry| cache.settle(entry.position));
-    cache.shed_before().wait_for(Option::is_none).await.unwrap();
+    let settled = tokio::time::timeout(PATIENCE, asked.wait_for(|asked| *asked != Some(before))).await;
+    settled.expect("once is enough").unwrap();
     for _ in 0..given_up {
         assert_eq!(journal.append(vec![large()]).await, stored, "there is room for as many more");
     }
