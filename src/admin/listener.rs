@@ -29,14 +29,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn serve(listener: TcpListener, routes: Router, shutdown: Shutdown) {
     let stop = shutdown.token(Phase::Admin).clone();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut is_short = false;
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
         match accepted {
             Ok((stream, place)) => {
+                is_short = false;
                 let connection = converse(stream, routes.clone(), stop.clone(), place);
                 shutdown.spawn(Phase::Admin, connection);
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin listener could not accept a connection");
+                if !std::mem::replace(&mut is_short, true) {
+                    tracing::warn!(%error, "the admin listener cannot accept connections; retrying");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -1,13 +1,14 @@
 //! The one handler: from a request's head to its answer, the cheapest and most general check first.
 //! Holds: R1 (an answer is either a [`Problem`] or made from a [`Kept`]), R5 (what cannot be stored is a 503 at once),
-//! R8 (neither path, header nor body is ever logged); no more than `requests_max` requests are in work.
+//! R8 (neither path, header nor body is ever logged); no more is in work than `limits` lets in.
 //! Absent on purpose: the words of an answer (`reply`), connections (`listener`), what bytes mean (`source`).
 
 use super::alarm::Alarm;
-use super::body::{self, BodyError, Bounds};
+use super::body::{self, BodyError, Bounds, Unpacking};
 use super::capture::{End, Note, Spot};
 use super::inflate;
 use super::kept::{Kept, What};
+use super::limits::{Hold, Limits, UsedUp};
 use super::peer::{Caller, Proxies};
 use super::rate::Limiter;
 use super::reply::{self, Problem, Response};
@@ -31,7 +32,6 @@ use hyper::body::Incoming;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -47,9 +47,9 @@ pub(super) struct Handler {
     journal: Journal,
     dead_letters: DeadLetters,
     router: Router,
-    in_work: Semaphore,
+    limits: Arc<Limits>,
     store_max: Duration,
-    unpacking: Arc<Semaphore>,
+    unpacking: Unpacking,
     headers_max: usize,
     shutdown: Shutdown,
     meter: Arc<ListenerMeter>,
@@ -63,6 +63,8 @@ struct Gate {
     limiter: Option<Arc<Limiter>>,
     bounds: Bounds,
     meter: Arc<SourceMeter>,
+    /// Whoever passes `authenticate` has proven who it is.
+    proves_at_head: bool,
     /// Where operators may watch.
     spot: Option<Arc<Spot>>,
 }
@@ -85,15 +87,17 @@ impl Handler {
             let spot = parts.captures.spot(&source.name);
             (source.name.as_str().to_owned(), Live::new(Arc::new(Gate::new(config, source, spot))))
         });
+        let gates: HashMap<_, _> = gates.collect();
+        let body_bytes_max = gates.values().map(|gate| gate.get().bounds.bytes_max).max().unwrap_or(0);
         Handler {
-            gates: gates.collect(),
+            gates,
             proxies: Proxies(config.trusted_proxies.clone()),
             journal: parts.journal,
             dead_letters: parts.dead_letters,
             router: parts.router,
-            in_work: Semaphore::new((config.requests_max as usize).min(Semaphore::MAX_PERMITS)),
+            limits: Limits::new(config, body_bytes_max),
             store_max: config.store_timeout.get(),
-            unpacking: Arc::new(Semaphore::new(body::UNPACKED_AT_ONCE_MAX)),
+            unpacking: Unpacking::new(shutdown),
             headers_max: config.headers_max as usize,
             shutdown: shutdown.clone(),
             meter,
@@ -213,11 +217,14 @@ impl Handler {
         if !dialect.signs() && !is_question {
             gate.within_rate()?;
         }
-        let _permit = self.in_work.try_acquire().map_err(|_| Problem::Busy)?;
-        let body = self.read_body(gate, parts, body).await?;
+        let is_proven = !is_question && (way.path_secret_matched || gate.proves_at_head);
+        let mut hold = self.limits.enter(is_proven)?;
+        let body = self.read_body(gate, parts, body, &mut hold).await?;
         note.body(&body);
+        let body = hold.carried_by(body);
         let request = Request { head, body: &body, arrival: arrival() };
         gate.admit(dialect.verify(&request), note)?;
+        hold.proven();
         if dialect.signs() {
             gate.within_rate()?;
         }
@@ -231,14 +238,20 @@ impl Handler {
         kept.map(Taken::Kept)
     }
 
-    async fn read_body(&self, gate: &Gate, head: &request::Parts, body: Incoming) -> Result<Bytes, Problem> {
+    async fn read_body(
+        &self,
+        gate: &Gate,
+        head: &request::Parts,
+        body: Incoming,
+        hold: &mut Hold,
+    ) -> Result<Bytes, Problem> {
         let codings = inflate::codings(&head.headers).ok_or(Problem::UnknownCoding)?;
-        let sent = body::read(body, gate.bounds).await?;
+        let sent = body::read(body, gate.bounds, hold).await?;
         gate.meter.body_read(sent.len());
         if codings.is_empty() {
             return Ok(sent);
         }
-        Ok(body::unpack(sent, codings, gate.bounds, &self.unpacking, &self.shutdown).await?)
+        Ok(body::unpack(sent, codings, gate.bounds, &self.unpacking, hold).await?)
     }
 
     async fn keep_events(
@@ -247,6 +260,7 @@ impl Handler {
         events: Vec<Envelope>,
         arrival: UnixMs,
     ) -> Result<Kept, Problem> {
+        let _weight = self.limits.beside_body(events.len())?;
         let window = gate.source.config.dedupe.get();
         let keeping = Kept::events(&self.journal, events, arrival, window);
         let Ok(kept) = timeout(self.store_max, keeping).await else {
@@ -324,6 +338,7 @@ impl Gate {
                 inflate_ratio_max: config.inflate_ratio_max,
                 time_max: config.body_timeout.get(),
             },
+            proves_at_head: source.dialect.has_credential() && !source.dialect.signs(),
             meter: Arc::new(SourceMeter::started(source.name.label(), &unreadable, &refused)),
             spot,
             source,
@@ -336,6 +351,7 @@ impl Gate {
             source,
             limiter: self.limiter.clone(),
             bounds: self.bounds,
+            proves_at_head: self.proves_at_head,
             meter: Arc::clone(&self.meter),
             spot: self.spot.clone(),
         }
@@ -366,7 +382,14 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge => Problem::BodyTooLarge,
             BodyError::Incomplete => Problem::BodyIncomplete,
             BodyError::BrokenCoding => Problem::BrokenCoding,
+            BodyError::UsedUp => Problem::Busy,
         }
+    }
+}
+
+impl From<UsedUp> for Problem {
+    fn from(_: UsedUp) -> Self {
+        Problem::Busy
     }
 }
 

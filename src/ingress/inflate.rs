@@ -27,6 +27,16 @@ pub(super) enum Coding {
     Zstd,
 }
 
+impl Coding {
+    /// Its decoder may take a window of megabytes, whatever the body's size: the first bytes of the stream say so.
+    pub(super) fn has_large_window(self) -> bool {
+        match self {
+            Coding::Gzip | Coding::Deflate => false,
+            Coding::Brotli | Coding::Zstd => true,
+        }
+    }
+}
+
 /// Why a coding was not undone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum InflateError {
@@ -86,7 +96,8 @@ pub(super) fn inflate(
                 read_bounded(decoder, bytes_max)
             }
         }?;
-        Ok(Bytes::from(unpacked))
+        // Its capacity may be twice what is in it, and it may be held for long.
+        Ok(Bytes::from(unpacked.into_boxed_slice()))
     })
 }
 

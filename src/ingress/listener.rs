@@ -43,6 +43,8 @@ const PONG_MAX: Duration = Duration::from_secs(10);
 /// How long to wait before accepting again when the system has no more descriptors or memory.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often at the most the log says so.
+const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(60);
 /// When stopping: for so long a connection that looks idle may still turn out to have sent a request.
 const LAST_CALL: Duration = Duration::from_millis(50);
 /// When stopping: for so long a connection is new, and its first request may be on the way, after the client's half of
@@ -109,6 +111,7 @@ impl Listener {
     pub(super) async fn run(self: Arc<Self>, mut sockets: Sockets) {
         let stop = self.shutdown.token(Phase::Ingress).clone();
         let mut pause = ACCEPT_PAUSE_MIN;
+        let mut warned_at: Option<Instant> = None;
         loop {
             let accepted = tokio::select! { biased;
                 () = stop.cancelled() => break,
@@ -123,8 +126,10 @@ impl Listener {
                     debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
-                    if pause == ACCEPT_PAUSE_MIN {
+                    // Each connection that ends lets one in, and the next one fails again.
+                    if warned_at.is_none_or(|at| at.elapsed() >= ACCEPT_WARN_EVERY) {
                         warn!(%error, "the ingress cannot accept connections; retrying");
+                        warned_at = Some(Instant::now());
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(ACCEPT_PAUSE_MAX);

@@ -30,6 +30,7 @@ mod fuzz_tests;
 mod handler;
 mod inflate;
 mod kept;
+mod limits;
 mod listener;
 mod passed;
 mod peer;
@@ -75,6 +76,9 @@ pub struct Config {
     pub store_timeout: Period,
     /// The most requests in work at once; beyond: 503 with Retry-After.
     pub requests_max: u32,
+    /// The most bytes of bodies in memory at once; beyond: 503 with Retry-After. Room for four of the largest bodies
+    /// there is in any case.
+    pub bodies_max: ByteSize,
     /// The most connections at once; beyond, new ones wait unaccepted.
     pub connections_max: u32,
 }
@@ -95,6 +99,7 @@ impl Default for Config {
             body_timeout: Period::secs(30),
             store_timeout: Period::secs(8),
             requests_max: 1024,
+            bodies_max: ByteSize::mib(64),
             connections_max: 4096,
         }
     }

@@ -6,8 +6,11 @@
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// Where the kernel lists every lock with its holder.
+const LOCKS: &str = "/proc/locks";
 
 /// The file system as the journal uses it.
 pub trait Disk: Send + Sync {
@@ -110,9 +113,16 @@ pub enum LockAttempt {
 /// The operating system's file system.
 pub struct RealDisk;
 
+/// The operating system's file system for those who only look: whatever would write is refused.
+pub struct ReadOnlyDisk;
+
 struct RealFile(File);
 struct RealLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 impl Held for RealLock {}
+
+/// There is no lock file, so no process has ever opened the journal there.
+struct NothingToHold;
+impl Held for NothingToHold {}
 
 /// To make a file, if it is not there, that only its owner may open.
 fn private() -> OpenOptions {
@@ -121,10 +131,25 @@ fn private() -> OpenOptions {
     options
 }
 
+fn parent_of(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+/// Makes what is missing, each with its name durable: nobody but us knows that it is new.
+fn create_parents(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    parent.map_or(Ok(()), create_parents)?;
+    fs::create_dir_all(path)?;
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+        if let Some(parent) = parent_of(path) {
+            create_parents(parent)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -158,14 +183,71 @@ impl Disk for RealDisk {
                 file.write_all(note.as_bytes())?;
                 Ok(LockAttempt::Taken(Box::new(RealLock(file))))
             }
-            Err(TryLockError::WouldBlock) => {
-                let mut held_note = String::new();
-                file.take(64).read_to_string(&mut held_note)?;
-                Ok(LockAttempt::HeldByOther(held_note))
-            }
+            Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldByOther(who_holds(&file)?)),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create_dir(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(directory)
+    }
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(path)?)))
+    }
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync_dir(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    /// Several may look at once; none while a process has the journal open, and no process opens it meanwhile.
+    fn lock(&self, path: &Path, _note: &str) -> io::Result<LockAttempt> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(LockAttempt::Taken(Box::new(NothingToHold)));
+            }
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(LockAttempt::Taken(Box::new(RealLock(file)))),
+            Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldByOther(who_holds(&file)?)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Who holds a lock: as the kernel knows, else as they wrote it down.
+fn who_holds(file: &File) -> io::Result<String> {
+    let mut note = String::new();
+    file.take(64).read_to_string(&mut note)?;
+    let holder = fs::read_to_string(LOCKS).ok().and_then(|locks| holder(file, &locks));
+    Ok(holder.map_or(note, |pid| pid.to_string()))
+}
+
+/// Who has the file locked, according to the kernel. Between taking a lock and writing its note, what stands there is
+/// somebody's who may be long gone. `None` where the kernel does not say, or several files have this number.
+fn holder(file: &File, locks: &str) -> Option<u32> {
+    // `1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF` (proc_locks(5)). Devices are left out: those of some file
+    // systems differ from what stat(2) says.
+    let inode = file.metadata().ok()?.ino().to_string();
+    let mut holders = locks.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.rsplit(':').next() == Some(&inode);
+        is_ours.then(|| fields.get(4)?.parse::<u32>().ok()).flatten().filter(|pid| *pid > 0)
+    });
+    let first = holders.next()?;
+    holders.next().is_none().then_some(first)
 }
 
 impl DiskFile for RealFile {

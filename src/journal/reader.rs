@@ -88,13 +88,17 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) ->
                         position: Position(record.sequence),
                         arrival: record.arrival,
                         payload: unpinned(&record.payload, record.chunk_bytes),
+                        deferral: None,
                     });
                 }
             }
             Step::Damage(range) => note_damage(shared, segment.number, &scanner, &range)?,
             Step::End => {
                 let end = scanner.zeros_from()?;
-                if end > before {
+                // The next segment says which numbers belong here: they are missing, and be it that zeros or nothing
+                // at all are in their place.
+                let is_known = lock(&shared.table).has(segment.number + 1);
+                if end > before || is_known {
                     note_damage(shared, segment.number, &scanner, &(before..end))?;
                 }
                 (scanned, through) = (segment.end - 1, segment.end - 1);

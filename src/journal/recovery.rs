@@ -5,7 +5,7 @@
 //! A bad record with no sound one behind it is the torn end of an unanswered write, and is cut. With one, it is
 //! damage: that range is set aside and everything else stays.
 
-use super::cursor::Progress;
+use super::cursor::{Progress, Standing};
 use super::cursor_file::{self, Loaded, Slots};
 use super::damage;
 use super::dedupe::Remembered;
@@ -22,7 +22,7 @@ use crate::telemetry::metrics::journal as metrics;
 use crate::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -40,11 +40,21 @@ pub(super) struct Recovered {
     pub damaged: damage::Kept,
 }
 
-/// A segment whose header is sound.
+/// A segment that can be believed.
 struct Found {
     header: Header,
-    file: Arc<dyn DiskFile>,
     bytes: u64,
+    /// Both copies of the header were lost, and what it says of the segment before with them.
+    is_rebuilt: bool,
+    /// When its last identity may be forgotten, where that was read from the segment itself.
+    remember_until: UnixMs,
+}
+
+impl Found {
+    /// Whether its header speaks of `before`.
+    fn tells_of(&self, before: &Found) -> bool {
+        !self.is_rebuilt && self.header.number == before.header.number + 1
+    }
 }
 
 /// What a scan of the last segment gave.
@@ -56,6 +66,7 @@ struct Tail {
     identities: Vec<(Dedupe, UnixMs)>,
     /// Where the sound records end, and where zeros begin.
     ends: (u64, u64),
+    scanner: Scanner,
 }
 
 /// Names the file that an error is about.
@@ -90,11 +101,19 @@ pub(super) fn recover(
     dedupe_max: u32,
 ) -> Result<Recovered, OpenError> {
     let (mut found, next_number) = find_segments(disk, paths)?;
-    let tail = found.last().map(|last| scan_last(disk, paths, last)).transpose()?;
-    let remembered = remember(paths, &found, tail.as_ref(), dedupe_max)?;
+    let mut tail = found.last().map(|last| scan_last(disk, paths, last)).transpose()?;
+    let remembered = remember(disk, paths, &mut found, tail.as_mut(), dedupe_max)?;
     let mut next_sequence = tail.as_ref().map_or(1, |tail| tail.last + 1);
     let mut loaded = load_cursors(disk, paths, specs)?;
     next_sequence = next_sequence.max(loaded.highest + 1);
+    if let (Some(last), Some(tail)) = (found.last(), &tail)
+        && loaded.highest > tail.last
+    {
+        // A cursor settles only what is durable: the end of the segment was there once.
+        let end = tail.ends.0..tail.ends.0;
+        let path = segment_path(paths, last.header.number);
+        damage::set_aside(disk, paths, last.header.number, &tail.scanner, &end).map_err(at(&path))?;
+    }
     let cursors = open_cursors(disk, paths, specs, &mut loaded, &found, next_sequence)?;
 
     let segments = found.iter().enumerate().map(|(index, one)| {
@@ -104,8 +123,9 @@ pub(super) fn recover(
     let table = Table::new(segments.collect(), !found.is_empty());
     let active = match (found.pop(), &tail) {
         (Some(last), Some(tail)) => {
-            let path = paths.directory.join(segment::file_name(last.header.number));
-            let resumed = Active::resume(last.file, path.clone(), last.header, tail.ends, next_sequence - 1);
+            let path = segment_path(paths, last.header.number);
+            let file = disk.open(&path).map_err(at(&path))?.into();
+            let resumed = Active::resume(file, path.clone(), last.header, tail.ends, next_sequence - 1);
             Some(resumed.map_err(at(&path))?)
         }
         _ => None,
@@ -143,8 +163,13 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
         let bytes = file.size().map_err(at(&path))?;
         let mut region = vec![0; HEADER_BYTES];
         let salvaged = salvage::read(&*file, &mut region, 0).map_err(at(&path))?;
-        match Header::decode(&region[..salvaged.read]) {
-            HeaderFound::Good(header) if header.number == number => found.push(Found { header, file, bytes }),
+        let header = Header::decode(&region[..salvaged.read]);
+        // A file that ends before its first frame was cut short after it was made: nobody makes it so.
+        let is_whole = bytes > HEADER_BYTES as u64;
+        match header {
+            HeaderFound::Good(header) if header.number == number && is_whole => {
+                found.push(Found { header, bytes, is_rebuilt: false, remember_until: UnixMs(i64::MIN) });
+            }
             HeaderFound::Newer(version) => {
                 return Err(OpenError::NewerFormat {
                     path: path.display().to_string(),
@@ -153,11 +178,17 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
                 });
             }
             _ => {
-                // The first sync of a segment covers its header and a record: without one, nothing in it was answered.
                 let mut scanner = Scanner::new(file, 0, 0, bytes);
                 scanner.salvage();
+                if let Some(header) = rebuild_header(&mut scanner, number).map_err(at(&path))? {
+                    damage::set_aside(disk, paths, number, &scanner, &(0..HEADER_BYTES as u64))
+                        .map_err(at(&path))?;
+                    found.push(Found { header, bytes, is_rebuilt: true, remember_until: UnixMs(i64::MIN) });
+                    continue;
+                }
+                // The first sync of a segment covers its header and a record: without one, nothing in it was answered.
                 let content_end = scanner.zeros_from().map_err(at(&path))?;
-                let was_never_synced = content_end <= HEADER_BYTES as u64;
+                let was_never_synced = is_whole && content_end <= HEADER_BYTES as u64;
                 if found.is_empty() && was_never_synced {
                     disk.remove(&path).map_err(at(&path))?;
                 } else {
@@ -173,40 +204,56 @@ fn find_segments(disk: &dyn Disk, paths: &Paths) -> Result<(Vec<Found>, u64), Op
     Ok((found, last_found.max(last_set_aside) + 1))
 }
 
-fn note_torn(file_name: &str, bytes: u64) {
+fn segment_path(paths: &Paths, number: u64) -> PathBuf {
+    paths.directory.join(segment::file_name(number))
+}
+
+/// A header that is lost is learned from the first frame, which lies on another page: its place is known, and no sender
+/// wrote it.
+fn rebuild_header(scanner: &mut Scanner, number: u64) -> io::Result<Option<Header>> {
+    Ok(scanner.first_frame()?.map(|(generation, first)| Header {
+        number,
+        generation,
+        first: first.sequence,
+        first_ms: first.arrival,
+        // What it said of the segment before is lost: that one is read for its identities, and its retention starts anew.
+        previous_newest_ms: clock::now(),
+        previous_remember_until: UnixMs(i64::MAX),
+    }))
+}
+
+fn note_torn(path: &Path, bytes: u64) {
     if bytes > 0 {
-        tracing::warn!(segment = file_name, bytes, "cut the end of an unfinished write");
+        tracing::warn!(segment = %path.display(), bytes, "cut the end of an unfinished write");
         metrics::torn_tail_cut(bytes);
     }
 }
 
 fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenError> {
     let header = &last.header;
-    let name = segment::file_name(header.number);
-    let path = paths.directory.join(&name);
-    let mut scanner = Scanner::new(Arc::clone(&last.file), header.generation, header.first, last.bytes);
-    scanner.salvage();
+    let path = segment_path(paths, header.number);
+    let scanner = scanner_of(disk, &path, last).map_err(at(&path))?;
     let mut tail = Tail {
         last: header.first - 1,
         newest_ms: UnixMs(i64::MIN),
         remember_until: UnixMs(i64::MIN),
         identities: Vec::new(),
         ends: (0, 0),
+        scanner,
     };
+    let scanner = &mut tail.scanner;
     loop {
         match scanner.step().map_err(at(&path))? {
             Step::Record(record) => {
                 tail.last = record.sequence;
                 tail.newest_ms = tail.newest_ms.max(record.arrival);
                 if let Some(dedupe) = record.dedupe {
-                    let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
-                    let until = UnixMs(record.arrival.0.saturating_add(window_ms));
-                    tail.remember_until = tail.remember_until.max(until);
+                    tail.remember_until = tail.remember_until.max(end_of(&dedupe, record.arrival));
                     tail.identities.push((dedupe, record.arrival));
                 }
             }
             Step::Damage(range) => {
-                damage::set_aside(disk, paths, header.number, &scanner, &range).map_err(at(&path))?;
+                damage::set_aside(disk, paths, header.number, scanner, &range).map_err(at(&path))?;
             }
             Step::End => break,
         }
@@ -215,21 +262,22 @@ fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenE
     if scanner.has_unreadable_from(tail.ends.0) {
         // Nobody can tell whether it was answered, so it is no torn end: it stays, and writing goes on behind it.
         let end = tail.ends.1.next_multiple_of(ALIGNMENT as u64);
-        damage::set_aside(disk, paths, header.number, &scanner, &(tail.ends.0..end)).map_err(at(&path))?;
+        damage::set_aside(disk, paths, header.number, scanner, &(tail.ends.0..end)).map_err(at(&path))?;
         tail.ends = (end, end);
     }
-    note_torn(&name, tail.ends.1 - tail.ends.0);
+    note_torn(&path, tail.ends.1 - tail.ends.0);
     Ok(tail)
 }
 
 fn describe(one: &Found, next: Option<&Found>, tail: Option<&Tail>) -> Segment {
     let header = &one.header;
-    let (end, readable, newest_ms, remember_until) = match (next.map(|next| &next.header), tail) {
-        (Some(next), _) if next.number == header.number + 1 => {
-            (next.first, one.bytes, next.previous_newest_ms, next.previous_remember_until)
+    let (end, readable, newest_ms, remember_until) = match (next, tail) {
+        (Some(next), _) if next.tells_of(one) => {
+            let Header { first, previous_newest_ms, previous_remember_until, .. } = next.header;
+            (first, one.bytes, previous_newest_ms, previous_remember_until)
         }
         // The header that knew its newest record is gone: its retention starts anew.
-        (Some(next), _) => (next.first, one.bytes, clock::now(), UnixMs(i64::MIN)),
+        (Some(next), _) => (next.header.first, one.bytes, clock::now(), one.remember_until),
         (None, Some(tail)) => (tail.last + 1, tail.ends.0, tail.newest_ms, tail.remember_until),
         (None, None) => (header.first, 0, header.first_ms, UnixMs(i64::MIN)),
     };
@@ -247,46 +295,64 @@ fn describe(one: &Found, next: Option<&Found>, tail: Option<&Tail>) -> Segment {
     }
 }
 
-/// The identities whose window has not run out; older segments are read only where one of them says so.
+/// The identities whose window has not run out, the newest first, as many as may be; older segments are read only where
+/// one of them says so.
 fn remember(
+    disk: &dyn Disk,
     paths: &Paths,
-    found: &[Found],
-    tail: Option<&Tail>,
+    found: &mut [Found],
+    tail: Option<&mut Tail>,
     dedupe_max: u32,
 ) -> Result<Remembered, OpenError> {
     let now = clock::now();
-    let mut newest_first = Vec::new();
-    let mut count = 0;
-    if let Some(tail) = tail {
-        count += tail.identities.len();
-        newest_first.push(tail.identities.clone());
-    }
-    for pair in found.windows(2).rev() {
-        let (one, next) = (&pair[0], &pair[1]);
-        let is_over =
-            next.header.number == one.header.number + 1 && next.header.previous_remember_until <= now;
-        if count >= dedupe_max as usize {
+    let mut remembered = Remembered::new(dedupe_max);
+    // Those of one segment at a time, so that a start takes no more memory than what is remembered.
+    let mut has_room = |identities: Vec<(Dedupe, UnixMs)>| {
+        let mut newest_first = identities.iter().rev();
+        newest_first.all(|(dedupe, arrival)| remembered.remember_older(dedupe, now.since(*arrival)))
+    };
+    let mut goes_on = tail.is_none_or(|tail| has_room(std::mem::take(&mut tail.identities)));
+    for index in (1..found.len()).rev() {
+        let [one, next] = &mut found[index - 1..=index] else { continue };
+        if !goes_on {
             break;
         }
-        if is_over {
+        if next.tells_of(one) && next.header.previous_remember_until <= now {
             continue;
         }
-        let identities = identities_of(paths, one, next.header.first)?;
-        count += identities.len();
-        newest_first.push(identities);
-    }
-    let mut remembered = Remembered::new(dedupe_max);
-    for (dedupe, arrival) in newest_first.into_iter().rev().flatten() {
-        remembered.remember(&dedupe, arrival);
+        let identities = identities_of(disk, paths, one, next.header.first)?;
+        let ends = identities.iter().map(|(dedupe, arrival)| end_of(dedupe, *arrival));
+        one.remember_until = ends.max().unwrap_or(UnixMs(i64::MIN));
+        if next.is_rebuilt {
+            next.header.previous_remember_until = one.remember_until;
+        }
+        goes_on = has_room(identities);
     }
     Ok(remembered)
 }
 
-fn identities_of(paths: &Paths, one: &Found, end: u64) -> Result<Vec<(Dedupe, UnixMs)>, OpenError> {
-    let path = paths.directory.join(segment::file_name(one.header.number));
-    let header = &one.header;
-    let mut scanner = Scanner::new(Arc::clone(&one.file), header.generation, header.first, one.bytes);
+/// When an identity that arrived then may be forgotten.
+fn end_of(dedupe: &Dedupe, arrival: UnixMs) -> UnixMs {
+    let window_ms = i64::try_from(dedupe.window.as_millis()).unwrap_or(i64::MAX);
+    UnixMs(arrival.0.saturating_add(window_ms))
+}
+
+/// Through all of a segment, whatever of it the disk can give.
+fn scanner_of(disk: &dyn Disk, path: &Path, one: &Found) -> io::Result<Scanner> {
+    let file = disk.open(path)?.into();
+    let mut scanner = Scanner::new(file, one.header.generation, one.header.first, one.bytes);
     scanner.salvage();
+    Ok(scanner)
+}
+
+fn identities_of(
+    disk: &dyn Disk,
+    paths: &Paths,
+    one: &Found,
+    end: u64,
+) -> Result<Vec<(Dedupe, UnixMs)>, OpenError> {
+    let path = segment_path(paths, one.header.number);
+    let mut scanner = scanner_of(disk, &path, one).map_err(at(&path))?;
     let mut identities = Vec::new();
     let mut last = 0;
     while last + 1 < end {
@@ -318,7 +384,7 @@ fn load_cursors(disk: &dyn Disk, paths: &Paths, specs: &[CursorSpec]) -> Result<
         let (slots, state) =
             Slots::load(disk, &paths.cursors, name).map_err(at(&paths.cursors.join(name)))?;
         match &state {
-            Loaded::Saved(progress) => loaded.highest = loaded.highest.max(progress.highest()),
+            Loaded::Saved(standing) => loaded.highest = loaded.highest.max(standing.progress().highest()),
             Loaded::Newer(path, found) => {
                 return Err(OpenError::NewerFormat {
                     path: path.display().to_string(),
@@ -351,33 +417,35 @@ fn open_cursors(
     let mut cursors = HashMap::new();
     for spec in specs {
         let Some((mut slots, state)) = loaded.by_name.remove(&spec.name) else { continue };
-        let (progress, is_saved) = match state {
-            Loaded::Saved(progress) => (progress, true),
+        let begin_after = |through| Standing::beginning_at(Progress::through_only(through));
+        let (standing, is_saved) = match state {
+            Loaded::Saved(standing) => (standing, true),
             // A new sink gets what comes from now on; its place is on disk before anything can come.
-            Loaded::New => (Progress::through_only(next_sequence - 1), false),
+            Loaded::New => (begin_after(next_sequence - 1), false),
             Loaded::Unreadable | Loaded::Newer(..) => {
                 tracing::error!(
                     cursor = spec.name,
                     "both slots of a cursor are damaged; it starts at the oldest record"
                 );
                 let oldest = found.first().map_or(next_sequence, |one| one.header.first);
-                (Progress::through_only(oldest - 1), false)
+                (begin_after(oldest - 1), false)
             }
         };
         if !is_saved {
             let path = paths.cursors.join(&spec.name);
             // Both slots, so that saving it later needs no room on a disk that is full by then.
             for _ in 0..2 {
-                slots.save(disk, &paths.cursors, &progress).map_err(at(&path))?;
+                slots.save(disk, &paths.cursors, &standing).map_err(at(&path))?;
             }
         }
         // What was read may lie in the page cache only, left by a process that died before its sync: nothing is
         // deleted by it before it has been saved again.
-        let (saved_through, dirty) = if is_saved { (0, true) } else { (progress.through(), false) };
+        let (saved_through, dirty) =
+            if is_saved { (0, true) } else { (standing.progress().through(), false) };
         let cursor = Cursor {
             spec: spec.clone(),
             saved_through: AtomicU64::new(saved_through),
-            state: Mutex::new(CursorState { progress, outstanding: BTreeMap::new(), dirty }),
+            state: Mutex::new(CursorState { standing, outstanding: BTreeMap::new(), dirty }),
             slots: Mutex::new(slots),
             taken: AtomicBool::new(false),
             shed_before: watch::Sender::new(None),

@@ -93,6 +93,19 @@ impl Scanner {
         }
     }
 
+    /// The frame that begins a segment, and the generation it names; for a segment of which nothing else is known.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub(super) fn first_frame(&mut self) -> io::Result<Option<(u64, Scanned)>> {
+        self.fill(HEADER_BYTES as u64, FIXED_BYTES)?;
+        let Some(generation) = generation_of(self.window(HEADER_BYTES as u64)) else { return Ok(None) };
+        let known = std::mem::replace(&mut self.generation, generation);
+        let frame = self.frame_at(HEADER_BYTES as u64);
+        self.generation = known;
+        Ok(frame?.map(|(scanned, _)| (generation, scanned)))
+    }
+
     /// Where the next frame is expected.
     pub(super) fn offset(&self) -> u64 {
         self.offset

@@ -254,7 +254,7 @@ impl Active {
     /// Goes on after recovery: `end` is where the last good record ends, what lies between `end` and `cut_to` is
     /// replaced with zeros. The good bytes are written once more before the sync: after a failed sync the system may
     /// hold pages that it believes clean and that never reached the disk, and a sync alone would vouch for them. What
-    /// cannot be read is left as it is.
+    /// cannot be read is left as it is, but for the header, which is known.
     ///
     /// # Errors
     /// What the operating system said.
@@ -266,12 +266,14 @@ impl Active {
         last: u64,
     ) -> io::Result<(Active, SyncedThrough)> {
         let mut chunk = vec![0; usize::try_from(end.min(COPY_CHUNK_BYTES)).expect("a chunk fits memory")];
-        let mut at = 0;
+        file.write_at(&header.encode(), 0)?;
+        let mut at = HEADER_BYTES as u64;
         while at < end {
             let wanted = usize::try_from((end - at).min(COPY_CHUNK_BYTES)).expect("a chunk fits memory");
             let salvage::Salvaged { read, unreadable } = salvage::read(&*file, &mut chunk[..wanted], at)?;
             if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                // A file that was cut short where it cannot be read either: nothing goes behind it any more.
+                break;
             }
             let mut sound_from = 0;
             for hole in unreadable.into_iter().chain(std::iter::once(read..read)) {

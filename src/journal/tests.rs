@@ -1,9 +1,14 @@
 //! The journal through its handle, on a real directory: what a user of it would notice.
 
 use super::*;
+mod cursors;
+mod every_byte;
+mod failures;
 mod faults;
+mod formats;
 mod memory_disk;
 mod model;
+mod model_run;
 mod space;
 
 use crate::config::{ByteSize, Period};
@@ -49,7 +54,7 @@ async fn take(feed: &mut Feed, count: usize) -> Vec<String> {
         let next = feed.next(count - texts.len(), usize::MAX);
         let entries = tokio::time::timeout(PATIENCE, next).await.expect("a record that should be there");
         for entry in entries.unwrap() {
-            feed.settle(entry.position);
+            feed.settle(entry.position, Ending::Delivered);
             texts.push(String::from_utf8(entry.payload.to_vec()).unwrap());
         }
     }

@@ -4,7 +4,7 @@
 //! and the append are atomic, because both happen here.
 //! No artificial delay: the sync in progress is what gathers the next batch.
 
-use super::dedupe::Remembered;
+use super::dedupe::{Remembered, SteadyMs};
 use super::durable::Durable;
 use super::recent::{Batch, Slice};
 use super::record::{self, Place};
@@ -87,6 +87,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     active: Option<Active>,
     remembered: Remembered,
+    /// When the remembering began.
+    began: Instant,
     /// When the last identity in the active segment may be forgotten.
     remember_until: UnixMs,
     pending: Pending,
@@ -109,6 +111,7 @@ impl Writer {
             shared,
             active,
             remembered,
+            began: Instant::now(),
             remember_until,
             pending: Pending::default(),
             next_sequence,
@@ -166,14 +169,19 @@ impl Writer {
     }
 
     fn is_known(&self, record: &Record) -> bool {
-        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, record.arrival))
+        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, self.steady()))
+    }
+
+    fn steady(&self) -> SteadyMs {
+        SteadyMs(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Encodes what is new; there is room.
     fn gather(&mut self, mut waiter: Waiter) {
         for record in &waiter.held.0 {
             if let Some(dedupe) = &record.dedupe {
-                if !self.remembered.remember(dedupe, record.arrival) {
+                let now = self.steady();
+                if !self.remembered.remember(dedupe, now) {
                     self.pending.duplicates += 1;
                     waiter.appended.push(Appended::Duplicate);
                     continue;

@@ -8,6 +8,7 @@
 
 use super::{Failure, Reason};
 use std::future::Future;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +17,9 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The pause after credentials were refused: brokers lock users out who try too often.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
+/// What is kept of a failure's own words beside those about a shortage.
+const DETAIL_CHARS_MAX: usize = 200;
 
 /// An attempt that was dropped after so long has failed.
 const CUT_OFF_MIN: Duration = Duration::from_millis(250);
@@ -81,7 +85,7 @@ impl<C> Connection<C> {
             return known;
         }
         let mut attempt = Attempt { of: self, began: Instant::now(), is_over: false };
-        let made = connect().await.map(Arc::new);
+        let made = connect().await.map(Arc::new).map_err(with_own_shortage);
         attempt.is_over = true;
         *self.state() = match &made {
             Ok(client) => State::Connected(Arc::clone(client)),
@@ -131,6 +135,23 @@ impl<C> Connection<C> {
         // Every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same failure, and where this process has no file descriptors left, that too: resolvers and clients then report
+/// whatever they could not do, a name that does not resolve for example.
+pub(super) fn with_own_shortage(failure: Failure) -> Failure {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    // Any socket will do.
+    let tried = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    if !tried.is_err_and(|error| matches!(error.raw_os_error(), Some(ENFILE | EMFILE))) {
+        return failure;
+    }
+    let detail = failure.detail.chars().take(DETAIL_CHARS_MAX).collect::<String>();
+    Failure::new(
+        failure.reason,
+        format!("no file descriptors are left here, raise the limit (ulimit -n); {detail}"),
+    )
 }
 
 fn pause_after(failure: &Failure) -> Duration {

@@ -3,6 +3,8 @@
 //! configuration and the file, never what is in it.
 
 use super::{Failure, Reason};
+use crate::envelope::SinkName;
+use crate::telemetry::metrics::tls as metrics;
 use crate::time::UnixMs;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
@@ -80,15 +82,27 @@ impl TlsFiles {
         )
     }
 
-    /// When the first certificate of our own chain runs out that does.
-    fn own_end(&self) -> Option<UnixMs> {
-        let (cert, _) = self.identity.as_ref()?;
-        let ends = certificates("cert", cert).ok()?.into_iter().filter_map(|certificate| {
-            let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
-            Some(UnixMs(certificate.validity().not_after.timestamp().saturating_mul(1000)))
-        });
-        ends.min()
+    /// Shows in the metrics when the files run out that the next connection is made with.
+    pub(super) fn show_ends(&self, sink: &SinkName) {
+        for (file, end) in [("cert", self.own_end()), ("ca", self.ca.as_deref().and_then(first_end))] {
+            if let Some(end) = end {
+                metrics::sink_certificate_runs_out(sink, file, end.0.div_euclid(1000));
+            }
+        }
     }
+
+    fn own_end(&self) -> Option<UnixMs> {
+        first_end(&self.identity.as_ref()?.0)
+    }
+}
+
+/// When the first certificate of a file runs out that does; `None` where none can be read.
+fn first_end(path: &Path) -> Option<UnixMs> {
+    let ends = certificates("cert", path).ok()?.into_iter().filter_map(|certificate| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+        Some(UnixMs(certificate.validity().not_after.timestamp().saturating_mul(1000)))
+    });
+    ends.min()
 }
 
 /// Shakes hands with a server only to see what is wrong with its certificate; `None` where that is not what is wrong,

@@ -1,13 +1,16 @@
 //! No file descriptors left: the listeners wait instead of spinning, the journal and the sinks go on where they can and
 //! recover where they cannot, and nothing that was promised is lost (R4).
 
+use crate::contract::bench::{RECOVERY_MAX, event};
+use crate::contract::{Rig, Setup, amqp::AmqpRig, jetstream::JetStreamRig, kafka::KafkaRig};
 use crate::support::daemon::Daemon;
 use crate::support::http_sink::{HttpSink, Mood};
-use crate::support::oracle::file_has_all;
-use crate::support::{client, eventually};
+use crate::support::oracle::events_in;
+use crate::support::{client, eventually, eventually_within};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -46,7 +49,14 @@ impl Kept {
     }
 }
 
-fn failed_accepts(trace: &std::path::Path) -> usize {
+/// The ids in the file sink's files, those that are full and the last.
+fn written_in(data_dir: &Path) -> BTreeSet<String> {
+    let paths = std::fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
+    let files = paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("events.ndjson"));
+    files.flat_map(|file| events_in(&file).into_keys()).collect()
+}
+
+fn failed_accepts(trace: &Path) -> usize {
     std::fs::read_to_string(trace).unwrap().matches("EMFILE").count()
 }
 
@@ -55,11 +65,12 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let folder = tempfile::tempdir().unwrap();
     let mut sink = HttpSink::start().await;
     let trace = folder.path().join("trace");
+    // An HTTP sink keeps a connection for each event that was in flight at once, for a while: no more than fit.
     // Small segments and files: both have to be opened anew while nothing can be.
     let config = format!(
         "[ingress]\nbody_max = \"16KiB\"\nheader_timeout = \"10m\"\n[journal]\nsegment = \"64KiB\"\n[sources.inbox.generic]\n\
          [sinks.files.file]\npath = \"events.ndjson\"\nrotate_at = \"32KiB\"\n\
-         [sinks.orders.retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n{}",
+         [sinks.orders]\nin_flight_max = 8\n[sinks.orders.retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n{}",
         sink.table("orders")
     );
     let limit = format!("--nofile={DESCRIPTORS_MAX}:{DESCRIPTORS_MAX}");
@@ -123,25 +134,103 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let reached: BTreeSet<String> = sink.confirmed().into_keys().chain(buried).collect();
     assert!(promised.is_subset(&reached), "R4: {} of {}", reached.len(), promised.len());
     assert!(letters.len() <= 1, "a shortage of our own is no event's fault: {letters:?}");
-    for event in std::fs::read_dir(folder.path().join("hookbus-data")).unwrap() {
-        let path = event.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("events.ndjson.") {
-            let lines = std::fs::read_to_string(&path).unwrap();
-            let whole = std::fs::OpenOptions::new().append(true).open(folder.path().join("all.ndjson"));
-            let mut whole =
-                whole.or_else(|_| std::fs::File::create(folder.path().join("all.ndjson"))).unwrap();
-            std::io::Write::write_all(&mut whole, lines.as_bytes()).unwrap();
-        }
-    }
-    let all = folder.path().join("all.ndjson");
-    let last = std::fs::read(folder.path().join("hookbus-data/events.ndjson")).unwrap();
-    let mut rotated = std::fs::OpenOptions::new().create(true).append(true).open(&all).unwrap();
-    std::io::Write::write_all(&mut rotated, &last).unwrap();
-    file_has_all(&all, &promised).await;
+    let written = written_in(&folder.path().join("hookbus-data"));
+    assert!(promised.is_subset(&written), "R4: {} of {}", written.len(), promised.len());
 
     let failed = failed_accepts(&trace);
     assert!(failed <= FAILED_ACCEPTS_MAX, "{failed} calls failed: that is a loop without a pause");
     let warned = daemon.log().matches("cannot accept connections").count();
     assert!((1..=5).contains(&warned), "the log says it once, not {warned} times:\n{}", daemon.log());
     assert!(daemon.stop().await.success());
+}
+
+/// The brokers' clients open sockets, pipes and epolls of their own, and start threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_brokers_that_break_in_a_shortage_are_made_anew_after_it() {
+    const DESCRIPTORS_MAX: usize = 160;
+    const KINDS: [&str; 3] = ["jetstream", "amqp", "kafka"];
+    let jetstream = JetStreamRig::start(Setup::Proxied).await;
+    let amqp = AmqpRig::start(Setup::Proxied).await;
+    let kafka = KafkaRig::start(Setup::Proxied).await;
+    let named = |table: String, kind: &str| table.replace("[sinks.orders.", &format!("[sinks.{kind}."));
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[ingress]\nheader_timeout = \"10m\"\n[sources.inbox.generic]\nid = \"/id\"\n{}\n{}\n{}",
+        named(jetstream.table(), "jetstream"),
+        named(amqp.table(), "amqp"),
+        named(kafka.table(), "kafka")
+    );
+    let limit = format!("--nofile={DESCRIPTORS_MAX}:{DESCRIPTORS_MAX}");
+    let mut daemon = Daemon::start_through(folder.path(), &["prlimit", &limit], &config).await;
+    let settled = async |daemon: &Daemon, what: &str| {
+        eventually_within(RECOVERY_MAX, what, || async {
+            let status = daemon.status().await;
+            status["lanes"].as_array().unwrap().iter().all(|lane| lane["lag"]["events"] == 0).then_some(())
+        })
+        .await;
+    };
+    let mut kept = Kept::to(daemon.ingress).await;
+    for number in 0..10 {
+        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
+    }
+    settled(&daemon, "every broker has the first events").await;
+
+    let mut idle = Vec::new();
+    for _ in 0..DESCRIPTORS_MAX + 40 {
+        idle.push(TcpStream::connect(daemon.ingress).await.unwrap());
+    }
+    let is_short = || async { daemon.log().contains("cannot accept connections").then_some(()) };
+    eventually("there are no descriptors left", is_short).await;
+    // The brokers are gone for a moment, in which what their connections leave free is taken by others that wait.
+    let proxies = [jetstream.proxy(), amqp.proxy(), kafka.proxy()];
+    proxies.iter().for_each(|proxy| proxy.refuse());
+    for number in 10..40 {
+        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
+    }
+    eventually("each lane has noticed", || async {
+        let log = daemon.log();
+        let is_said = |kind: &str| {
+            let sink = format!("\"sink\":\"{kind}\"");
+            log.lines().any(|line| line.contains("the sink takes no events") && line.contains(&sink))
+        };
+        KINDS.into_iter().all(is_said).then_some(())
+    })
+    .await;
+    eventually("all descriptors are taken", || async {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+        (open >= DESCRIPTORS_MAX).then_some(())
+    })
+    .await;
+    proxies.iter().for_each(|proxy| proxy.pass());
+    let aways = async || {
+        let mut aways = [0.0; 3];
+        for (away, kind) in aways.iter_mut().zip(KINDS) {
+            let series = format!("hookbus_delivery_outcomes_total{{sink=\"{kind}\",outcome=\"away\"}}");
+            // By the connection to the operators' listener that is open.
+            *away = daemon.metric(&series).await.unwrap();
+        }
+        aways
+    };
+    let before = aways().await;
+    eventually("each sink has tried in vain", || async {
+        let now = aways().await;
+        now.iter().zip(before).all(|(now, before)| *now > before).then_some(())
+    })
+    .await;
+    for lane in daemon.status().await["lanes"].as_array().unwrap() {
+        let detail = lane["failure"]["detail"].as_str().unwrap();
+        assert!(detail.contains("no file descriptors are left here"), "the operator is told why: {lane}");
+    }
+    drop(idle);
+    settled(&daemon, "every broker has everything").await;
+    let numbers = |arrived: Vec<crate::contract::Arrived>| -> BTreeSet<u64> {
+        let data = arrived.iter().map(|event| serde_json::from_slice::<Value>(&event.body).unwrap());
+        data.map(|event| event["data"]["n"].as_u64().unwrap()).collect()
+    };
+    let wanted: BTreeSet<u64> = (0..40).collect();
+    assert_eq!(numbers(jetstream.arrived().await), wanted);
+    assert_eq!(numbers(amqp.arrived().await), wanted);
+    assert_eq!(numbers(kafka.arrived().await), wanted);
+    daemon.ask_to_stop();
+    assert!(daemon.ended().await.success());
 }

@@ -9,7 +9,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{eventually, eventually_within};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KINDS: [&str; 4] = ["http", "jetstream", "amqp", "kafka"];
 /// Longer than the time-outs of the sinks and of the brokers' heartbeats below.
@@ -70,7 +70,11 @@ async fn a_daemon_that_stood_still_for_longer_than_every_time_out_goes_on_in_ord
         assert_eq!(posted.status, 200);
         if number == EVENTS / 2 {
             signal(daemon.pid(), "-STOP");
-            tokio::time::sleep(STANDSTILL).await;
+            let began = Instant::now();
+            eventually("it has stood still for long enough", || async {
+                (began.elapsed() >= STANDSTILL).then_some(())
+            })
+            .await;
             signal(daemon.pid(), "-CONT");
         }
     }

@@ -266,8 +266,15 @@ async fn our_own_runs_out(start: impl AsyncFnOnce(&Shown<'_>) -> Server) {
     let relay = Relay::start(&server.table(&ca, Some(&own))).await;
     relay.post(0..5).await;
     relay.is_away_and_says(&["cert", "expired", &since]).await;
+    let shown_end = async || {
+        let series = "hookbus_sink_tls_certificate_expiry_timestamp_seconds{sink=\"orders\",file=\"cert\"}";
+        relay.daemon.metric(series).await.unwrap()
+    };
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64;
+    assert_eq!(shown_end().await, seconds(end), "the metric says it too");
     authority.leaf_until("hookbus", SystemTime::now() + HOUR).write(&own.folder);
     relay.settles("it goes on when our own certificate is renewed").await;
+    assert!(shown_end().await > seconds(SystemTime::now()));
     relay.ends_with_all(&server, 0..5).await;
 }
 

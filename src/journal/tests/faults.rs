@@ -4,15 +4,15 @@ use super::memory_disk::MemoryDisk;
 use super::*;
 use std::path::PathBuf;
 
-const DIRECTORY: &str = "j";
-const SEGMENT: &str = "j/00000001.seg";
+pub(super) const DIRECTORY: &str = "j";
+pub(super) const SEGMENT: &str = "j/00000001.seg";
 
-fn open_on(disk: &MemoryDisk, names: &[&str]) -> Result<Journal, OpenError> {
+pub(super) fn open_on(disk: &MemoryDisk, names: &[&str]) -> Result<Journal, OpenError> {
     Journal::open(&small(), Path::new(DIRECTORY), Arc::new(disk.clone()), &sinks(names))
 }
 
 /// A closed journal with these records, none of them settled.
-async fn with_records(texts: &[&str]) -> MemoryDisk {
+pub(super) async fn with_records(texts: &[&str]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let journal = open_on(&disk, &["orders"]).unwrap();
     for text in texts {
@@ -23,7 +23,7 @@ async fn with_records(texts: &[&str]) -> MemoryDisk {
 }
 
 /// What a sink gets from the journal on `disk`, up to a record that is appended now, and how much damage is shown.
-async fn contents(disk: &MemoryDisk) -> (Vec<String>, u64) {
+pub(super) async fn contents(disk: &MemoryDisk) -> (Vec<String>, u64) {
     let journal = open_on(disk, &["orders"]).unwrap();
     let mut feed = journal.feed("orders").unwrap();
     journal.append(vec![record("end")]).await.unwrap();
@@ -32,12 +32,22 @@ async fn contents(disk: &MemoryDisk) -> (Vec<String>, u64) {
         given.extend(take(&mut feed, 1).await);
     }
     given.pop();
-    assert_eq!(journal.lag("orders"), Some(Lag::default()), "what is gone holds nothing back");
+    assert_eq!(
+        journal.lag("orders"),
+        Some(Lag::default()),
+        "what is gone holds nothing back: {given:?} {:?}",
+        journal.tally("orders")
+    );
     journal.close().await;
     (given, journal.status().damaged_ranges)
 }
 
-fn frame_bytes_of(text: &str) -> usize {
+fn lose_header_and_first_record(bytes: &mut [u8]) {
+    bytes[..segment::HEADER_BYTES].fill(7);
+    bytes[segment::HEADER_BYTES] ^= 1;
+}
+
+pub(super) fn frame_bytes_of(text: &str) -> usize {
     record::frame_bytes(&record(text))
 }
 
@@ -226,6 +236,7 @@ async fn unreadable_cursor_slots_and_headers_are_damaged_ones() {
     }
     assert_eq!(contents(&disk).await.0, ["a!", "b!"]);
     disk.make_unreadable(Path::new(SEGMENT), 0..1);
+    disk.make_unreadable(Path::new(SEGMENT), segment::HEADER_BYTES..segment::HEADER_BYTES + 1);
     assert_eq!(contents(&disk).await, (vec![], 1));
     assert_eq!(disk.names("j/damaged"), ["00000001.seg"]);
 }
@@ -234,7 +245,7 @@ async fn unreadable_cursor_slots_and_headers_are_damaged_ones() {
 async fn what_is_set_aside_counts_towards_the_budget_until_it_is_cleared_away() {
     let disk = MemoryDisk::new();
     with_segments(&disk).await;
-    disk.edit(Path::new(SEGMENT), |bytes| bytes[..segment::HEADER_BYTES].fill(7));
+    disk.edit(Path::new(SEGMENT), |bytes| lose_header_and_first_record(bytes));
     let journal = open_on(&disk, &["orders"]).unwrap();
     let files =
         |disk: &MemoryDisk| disk.names(DIRECTORY).iter().filter(|name| name.ends_with(".seg")).count() as u64;
@@ -252,7 +263,7 @@ async fn what_is_set_aside_counts_towards_the_budget_until_it_is_cleared_away() 
 }
 
 #[tokio::test]
-async fn a_segment_whose_header_is_lost_is_set_aside_whole() {
+async fn a_segment_whose_header_and_first_record_are_lost_is_set_aside_whole() {
     let disk = MemoryDisk::new();
     let journal = open_on(&disk, &["orders"]).unwrap();
     let texts: Vec<String> = (0..60).map(|number| format!("{number:0>500}")).collect();
@@ -262,18 +273,53 @@ async fn a_segment_whose_header_is_lost_is_set_aside_whole() {
     journal.close().await;
     let segments = disk.names(DIRECTORY);
     let per_segment = (16 * 1024 - segment::HEADER_BYTES) / frame_bytes_of(&texts[0]);
-    for (sentence, at, byte, lost) in [
-        ("the first", 0, 7, per_segment),
-        ("one in the middle", 1, 7, per_segment),
-        ("the last with records", 2, 7, 60 - 2 * per_segment),
-        ("the last with records, its header blank", 2, 0, 60 - 2 * per_segment),
+    for (sentence, at, lost) in [
+        ("the first", 0, per_segment),
+        ("one in the middle", 1, per_segment),
+        ("the last with records", 2, 60 - 2 * per_segment),
     ] {
         let disk = disk.copy();
         let path = Path::new(DIRECTORY).join(&segments[at]);
-        disk.edit(&path, |bytes| bytes[..segment::HEADER_BYTES].fill(byte));
+        disk.edit(&path, |bytes| lose_header_and_first_record(bytes));
         let (given, damaged) = contents(&disk).await;
         assert_eq!((given.len(), damaged), (60 - lost, 1), "{sentence}");
         assert_eq!(disk.names("j/damaged"), segments[at..=at], "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_header_costs_no_record_and_no_identity() {
+    let disk = MemoryDisk::new();
+    let texts = with_segments(&disk).await;
+    let journal = open_on(&disk, &["orders"]).unwrap();
+    journal.append(vec![identified("known", 9)]).await.unwrap();
+    journal.close().await;
+    let mut expected: Vec<String> = texts.iter().map(|text| format!("{text}!")).collect();
+    expected.push("known!".to_owned());
+    let segments: Vec<String> =
+        disk.names(DIRECTORY).into_iter().filter(|name| name.ends_with(".seg")).take(3).collect();
+    for (sentence, at) in [("the first", 0), ("one in the middle", 1), ("the last with records", 2)] {
+        for how in ["filled", "blank", "unreadable"] {
+            let disk = disk.copy();
+            let path = Path::new(DIRECTORY).join(&segments[at]);
+            match how {
+                "unreadable" => disk.make_unreadable(&path, 0..segment::HEADER_BYTES),
+                how => disk.edit(&path, |bytes| {
+                    bytes[..segment::HEADER_BYTES].fill(if how == "blank" { 0 } else { 7 });
+                }),
+            }
+            // The second time it is read again, but not counted again.
+            open_on(&disk, &["orders"]).unwrap().close().await;
+            let journal = open_on(&disk, &["orders"]).unwrap();
+            let again = journal.append(vec![identified("known", 9)]).await.map(Vec::from);
+            assert_eq!(again, Ok(vec![Appended::Duplicate]), "{sentence} {how}");
+            journal.close().await;
+            assert_eq!(contents(&disk).await, (expected.clone(), 1), "{sentence} {how}");
+            assert_eq!(
+                disk.names("j/damaged"),
+                [format!("{}-0000000000.bin", segments[at].strip_suffix(".seg").unwrap())]
+            );
+        }
     }
 }
 
@@ -372,10 +418,11 @@ async fn files_of_a_newer_format_are_refused_by_name() {
                 bytes[copy + 12..copy + 16].copy_from_slice(&crc);
             }
         });
-        let Err(OpenError::NewerFormat { path: named, found, .. }) = open_on(&disk, &["orders"]) else {
-            panic!("{path} is of a newer format");
-        };
-        assert_eq!((&*named, found), (path, 9));
+        let Err(error) = open_on(&disk, &["orders"]) else { panic!("{path} is of a newer format") };
+        let known = if path == SEGMENT { segment::FORMAT } else { cursor_file::FORMAT };
+        let sentence =
+            format!("{path} was written by a newer version (format 9, this program reads up to {known})");
+        assert_eq!(error.to_string(), sentence);
     }
 }
 

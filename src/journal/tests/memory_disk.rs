@@ -1,5 +1,6 @@
-//! A disk in memory that forgets what was not synced: any subset of the unsynced writes survives a crash, and any of
-//! them may be torn. It can crash at any step, fail the next write or sync, and be full.
+//! A disk in memory that forgets what was not synced: any subset of the unsynced writes and names survives a crash, and
+//! any write may be torn, at any byte or sector by sector. It can crash at any step, fail any one operation, be full,
+//! and be damaged.
 
 use super::super::disk::{Disk, DiskFile, Held, LockAttempt};
 use std::collections::BTreeMap;
@@ -20,8 +21,8 @@ struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    /// In the order they were made; a crash keeps the first few.
-    unsynced_names: Vec<(PathBuf, Option<usize>)>,
+    /// In the order they were made; each is whole or not at all, as a rename is.
+    unsynced_names: Vec<Vec<(PathBuf, Option<usize>)>>,
     life: u64,
     is_locked: bool,
     steps: u64,
@@ -31,12 +32,42 @@ struct State {
     fail_syncs: bool,
     /// With which error of the system making a file fails.
     fail_creates: Option<i32>,
+    /// After how many steps one operation fails, and how.
+    fault: Option<(u64, Fault)>,
+    /// One operation on one file, by name, that fails the next time.
+    targets: Vec<(String, Fault)>,
+    /// Every operation that was tried on a file or a directory, in order.
+    operations: Vec<String>,
+    /// The faults that happened.
+    faults: Vec<Fault>,
     /// Where a file cannot be read.
     bad: Vec<(usize, std::ops::Range<usize>)>,
     /// What was synced and renamed, in order.
     log: Vec<String>,
     /// Bytes that all files together may take.
     room: Option<usize>,
+}
+
+/// How one operation fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// The disk: a write is short, what a sync was to cover is forgotten though it can still be read.
+    Broken,
+    /// No room is left.
+    NoRoom,
+    /// The process has no file descriptor left to open or make a file with.
+    Shortage,
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        let errno = match self {
+            Fault::Broken => rustix::io::Errno::IO,
+            Fault::NoRoom => rustix::io::Errno::NOSPC,
+            Fault::Shortage => rustix::io::Errno::MFILE,
+        };
+        errno.into()
+    }
 }
 
 /// One process's view of the disk.
@@ -71,6 +102,28 @@ impl Dice {
     }
 }
 
+const SECTOR_BYTES: usize = 512;
+const PAGE_BYTES: usize = 4096;
+
+/// What of an unsynced write is there after the power failed: nothing, all, a part up to any byte, or any sectors.
+fn survive(dice: &mut Dice, durable: &mut Vec<u8>, at: usize, write: &[u8]) {
+    match dice.below(5) {
+        0 | 1 => {}
+        2 => apply(durable, at, write),
+        3 => apply(durable, at, &write[..dice.below(write.len() + 1)]),
+        _ => {
+            let mut from = 0;
+            while from < write.len() {
+                let to = ((at + from) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - at).min(write.len());
+                if dice.below(2) == 0 {
+                    apply(durable, at + from, &write[from..to]);
+                }
+                from = to;
+            }
+        }
+    }
+}
+
 fn apply(bytes: &mut Vec<u8>, at: usize, write: &[u8]) {
     if bytes.len() < at + write.len() {
         bytes.resize(at + write.len(), 0);
@@ -90,6 +143,10 @@ impl MemoryDisk {
     pub(super) fn has_crashed(&self) -> bool {
         self.state.lock().unwrap().crashed
     }
+    /// Whether another life of the process has begun.
+    pub(super) fn is_past(&self) -> bool {
+        self.state.lock().unwrap().life != self.life
+    }
     pub(super) fn fail_writes(&self, fail: bool) {
         self.state.lock().unwrap().fail_writes = fail;
     }
@@ -99,7 +156,29 @@ impl MemoryDisk {
     pub(super) fn fail_creates(&self, errno: Option<i32>) {
         self.state.lock().unwrap().fail_creates = errno;
     }
-    /// Reads of these bytes of a file fail from now on.
+    /// After so many more steps, the first operation that can fails like this, once.
+    pub(super) fn fail_after(&self, steps: u64, fault: Fault) {
+        let mut state = self.state.lock().unwrap();
+        state.fault = Some((state.steps + steps, fault));
+    }
+    /// Fails the next operation like `write j/00000001.seg`, `sync j/`, or `rename j/00000002.new`.
+    pub(super) fn fail_once(&self, operation: &str, fault: Fault) {
+        self.state.lock().unwrap().targets.push((operation.to_owned(), fault));
+    }
+    /// The operations that were tried, in order and also those that failed: `write PATH`, `sync PATH`, `rename PATH`, …
+    pub(super) fn operations(&self) -> Vec<String> {
+        self.state.lock().unwrap().operations.clone()
+    }
+    /// The faults that happened so far.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        self.state.lock().unwrap().faults.clone()
+    }
+    /// Nothing that was planned happens any more.
+    pub(super) fn calm(&self) {
+        let mut state = self.state.lock().unwrap();
+        (state.fault, state.crash_at) = (None, None);
+    }
+    /// Reads of these bytes of a file fail from now on, until they are written over.
     pub(super) fn make_unreadable(&self, path: &Path, bytes: std::ops::Range<usize>) {
         let mut state = self.state.lock().unwrap();
         let inode = state.names[path];
@@ -165,21 +244,21 @@ impl MemoryDisk {
         let next = self.after_kill();
         let mut dice = Dice(seed);
         let mut state = self.state.lock().unwrap();
-        for inode in &mut state.inodes {
-            for (at, mut write) in std::mem::take(&mut inode.unsynced) {
-                if dice.below(3) == 0 {
-                    write.truncate(dice.below(write.len() + 1));
-                }
-                if dice.below(2) == 0 {
-                    apply(&mut inode.durable, at, &write);
-                }
+        for changes in std::mem::take(&mut state.unsynced_names) {
+            if dice.below(2) == 0 {
+                changes.into_iter().for_each(|(path, inode)| name(&mut state.durable_names, path, inode));
+            }
+        }
+        let named: std::collections::BTreeSet<usize> = state.durable_names.values().copied().collect();
+        for (number, inode) in state.inodes.iter_mut().enumerate() {
+            if !named.contains(&number) {
+                *inode = Inode::default();
+                continue;
+            }
+            for (at, write) in std::mem::take(&mut inode.unsynced) {
+                survive(&mut dice, &mut inode.durable, at, &write);
             }
             inode.current = inode.durable.clone();
-        }
-        let mut unsynced = std::mem::take(&mut state.unsynced_names);
-        unsynced.truncate(dice.below(unsynced.len() + 1));
-        for (path, inode) in unsynced {
-            name(&mut state.durable_names, path, inode);
         }
         state.names = state.durable_names.clone();
         drop(state);
@@ -198,12 +277,15 @@ impl MemoryDisk {
         }
         if state.crashed { Err(io::Error::other("crashed")) } else { Ok(state) }
     }
-    fn name(&self, changes: Vec<(PathBuf, Option<usize>)>) -> io::Result<()> {
+    fn name(&self, operation: String, changes: Vec<(PathBuf, Option<usize>)>) -> io::Result<()> {
         let mut state = self.step()?;
-        for (path, inode) in changes {
-            name(&mut state.names, path.clone(), inode);
-            state.unsynced_names.push((path, inode));
+        if let Some(fault) = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom]) {
+            return Err(fault.error());
         }
+        for (path, inode) in &changes {
+            name(&mut state.names, path.clone(), *inode);
+        }
+        state.unsynced_names.push(changes);
         Ok(())
     }
     fn note(&self, event: String) {
@@ -212,6 +294,44 @@ impl MemoryDisk {
     fn find(&self, path: &Path) -> io::Result<usize> {
         let state = self.state.lock().unwrap();
         state.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl State {
+    fn name_of(&self, inode: usize) -> String {
+        let named = self.names.iter().find(|(_, of)| **of == inode);
+        named.map_or_else(String::new, |(path, _)| path.display().to_string())
+    }
+    /// The fault that happens to an operation now, if it is one of those that can happen to it.
+    fn fault_of(&mut self, operation: String, possible: &[Fault]) -> Option<Fault> {
+        let target = self.targets.iter().position(|(target, _)| *target == operation);
+        self.operations.push(operation);
+        match target {
+            Some(target) => {
+                let (_, fault) = self.targets.remove(target);
+                self.faults.push(fault);
+                Some(fault)
+            }
+            None => self.fault_among(possible),
+        }
+    }
+    fn fault_among(&mut self, possible: &[Fault]) -> Option<Fault> {
+        let (_, fault) = self.fault.filter(|(at, fault)| self.steps > *at && possible.contains(fault))?;
+        self.fault = None;
+        self.faults.push(fault);
+        Some(fault)
+    }
+    /// A page that is written is good again: the disk puts other sectors in its place.
+    fn write_over(&mut self, inode: usize, written: std::ops::Range<usize>) {
+        let written = written.start / PAGE_BYTES * PAGE_BYTES..written.end.next_multiple_of(PAGE_BYTES);
+        for (_, bad) in self.bad.iter_mut().filter(|(of, _)| *of == inode) {
+            if written.start <= bad.start && bad.start < written.end {
+                bad.start = written.end.min(bad.end);
+            } else if written.contains(&(bad.end - 1)) {
+                bad.end = written.start;
+            }
+        }
+        self.bad.retain(|(_, bad)| !bad.is_empty());
     }
 }
 
@@ -237,32 +357,50 @@ impl Disk for MemoryDisk {
             if let Some(errno) = state.fail_creates {
                 return Err(io::Error::from_raw_os_error(errno));
             }
+            if let Some(fault) = state.fault_among(&[Fault::Shortage]) {
+                return Err(fault.error());
+            }
             state.inodes.push(Inode::default());
             state.inodes.len() - 1
         };
-        self.name(vec![(path.to_owned(), Some(inode))])?;
+        self.name(format!("create {}", path.display()), vec![(path.to_owned(), Some(inode))])?;
         Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if let Some(fault) = self.state.lock().unwrap().fault_among(&[Fault::Shortage]) {
+            return Err(fault.error());
+        }
         Ok(Box::new(MemoryFile { disk: self.clone(), inode: self.find(path)? }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let inode = self.find(from)?;
-        self.name(vec![(to.to_owned(), Some(inode)), (from.to_owned(), None)])?;
-        self.note(format!("rename {}", from.display()));
+        let operation = format!("rename {}", from.display());
+        self.name(operation.clone(), vec![(to.to_owned(), Some(inode)), (from.to_owned(), None)])?;
+        self.note(operation);
         Ok(())
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.find(path)?;
-        self.name(vec![(path.to_owned(), None)])?;
-        self.note(format!("remove {}", path.display()));
+        let operation = format!("remove {}", path.display());
+        self.name(operation.clone(), vec![(path.to_owned(), None)])?;
+        self.note(operation);
         Ok(())
     }
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.step()?;
+        let operation = format!("sync {}/", directory.display());
+        if let Some(fault) = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom, Fault::Shortage]) {
+            // The names stay to be synced: a file system that loses them has ended its life.
+            return Err(fault.error());
+        }
         state.log.push(format!("sync {}/", directory.display()));
-        state.unsynced_names.clear();
-        state.durable_names = state.names.clone();
+        let is_inside = |changes: &Vec<(PathBuf, Option<usize>)>| changes[0].0.parent() == Some(directory);
+        let (synced, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.unsynced_names).into_iter().partition(is_inside);
+        state.unsynced_names = others;
+        for (path, inode) in synced.into_iter().flatten() {
+            name(&mut state.durable_names, path, inode);
+        }
         Ok(())
     }
     fn lock(&self, _path: &Path, note: &str) -> io::Result<LockAttempt> {
@@ -289,10 +427,16 @@ impl DiskFile for MemoryFile {
         if state.room.is_some_and(|room| grows > 0 && used + grows > room) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let inode = &mut state.inodes[self.inode];
-        apply(&mut inode.current, at, bytes);
-        inode.unsynced.push((at, bytes.to_vec()));
-        Ok(())
+        let operation = format!("write {}", state.name_of(self.inode));
+        let fault = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom]);
+        let bytes = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        if !bytes.is_empty() {
+            state.write_over(self.inode, at..at + bytes.len());
+            let inode = &mut state.inodes[self.inode];
+            apply(&mut inode.current, at, bytes);
+            inode.unsynced.push((at, bytes.to_vec()));
+        }
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state.lock().unwrap();
@@ -309,12 +453,14 @@ impl DiskFile for MemoryFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.step()?;
-        let fails = state.fail_syncs;
+        let operation = format!("sync {}", state.name_of(self.inode));
+        let fault = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom]);
+        let fails = state.fail_syncs || fault.is_some();
         let inode = &mut state.inodes[self.inode];
         let unsynced = std::mem::take(&mut inode.unsynced);
         if fails {
             // As kernels do: the pages are clean now, and their contents are lost with the power.
-            return Err(io::Error::other("a sync that was made to fail"));
+            return Err(fault.unwrap_or(Fault::Broken).error());
         }
         for (at, write) in unsynced {
             apply(&mut inode.durable, at, &write);

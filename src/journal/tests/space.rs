@@ -220,10 +220,41 @@ async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
     let entries = cache.next(count, usize::MAX).await.unwrap();
     let shed: Vec<_> = entries.iter().filter(|entry| entry.position < before).collect();
     assert!(!shed.is_empty() && shed.len() < count, "the oldest segment's records, not all");
-    shed.iter().for_each(|entry| cache.settle(entry.position));
+    shed.iter().for_each(|entry| cache.settle(entry.position, Ending::Shed));
     until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
-    cache.shed_before().wait_for(Option::is_none).await.unwrap();
+    let mut asked = cache.shed_before();
+    let settled = tokio::time::timeout(PATIENCE, asked.wait_for(|asked| *asked != Some(before))).await;
+    settled.expect("once is enough").unwrap();
     assert_eq!(*orders.shed_before().borrow(), None);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_may_shed_is_told_before_anybody_is_refused() {
+    let config = Config { disk_max: ByteSize::kib(64), ..small() };
+    let cache = [CursorSpec { name: "cache".into(), sheddable: true }];
+    let journal = open_quick(&config, &MemoryDisk::new(), &cache);
+    let mut cache = journal.feed("cache").unwrap();
+    let stored = Ok(vec![Appended::Stored]);
+    // Three segments, and the file for the next one, are all that the budget takes.
+    while journal.status().bytes < 64 * 1024 {
+        assert_eq!(journal.append(vec![large()]).await.map(Vec::from), stored);
+    }
+    let mut asked = cache.shed_before();
+    let asked_for = tokio::time::timeout(PATIENCE, asked.wait_for(Option::is_some)).await;
+    let before = asked_for.expect("it is asked while there is room").unwrap().unwrap();
+    let entries = cache.next(1000, usize::MAX).await.unwrap();
+    let given_up = entries.iter().filter(|entry| entry.position < before).count();
+    entries[..given_up].iter().for_each(|entry| cache.settle(entry.position, Ending::Shed));
+    let settled = tokio::time::timeout(PATIENCE, asked.wait_for(|asked| *asked != Some(before))).await;
+    settled.expect("once is enough").unwrap();
+    for _ in 0..given_up {
+        assert_eq!(
+            journal.append(vec![large()]).await.map(Vec::from),
+            stored,
+            "there is room for as many more"
+        );
+    }
     journal.close().await;
 }
 

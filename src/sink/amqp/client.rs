@@ -134,6 +134,7 @@ impl Connector {
         };
         let socket = Socket(socket.map_err(|error| failure::not_connected(address, &error))?);
         let stream = if address.is_tls() {
+            self.tls.show_ends(&self.name);
             let tls = self.tls.client_config();
             let tls = tls.map_err(|problem| Failure::new(Reason::Tls, problem.to_string()))?;
             let connector = RustlsConnector::from(Arc::new(tls));

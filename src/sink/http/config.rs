@@ -90,9 +90,10 @@ impl OwnKeys for Config {
 
 impl SinkConfig for Config {
     fn build(&self, context: Context, _shutdown: &Shutdown) -> Result<Arc<dyn Sink>, BuildError> {
-        let means = Means::of(self)
+        let means = Means::of(self, &context.name)
             .map_err(|failure| BuildError { sink: context.name.clone(), problem: failure.detail })?;
         Ok(Arc::new(HttpSink {
+            name: context.name,
             config: self.clone(),
             means: Connection::with(means),
             format: context.format,

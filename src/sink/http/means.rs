@@ -6,6 +6,7 @@ use super::super::signature::Signer;
 use super::super::tls::no_tls;
 use super::super::{Failure, Reason};
 use super::config::Config;
+use crate::envelope::SinkName;
 use http::header::HeaderMap;
 use reqwest::{Client, Url, redirect};
 use std::time::Duration;
@@ -33,7 +34,7 @@ impl Means {
     ///
     /// # Errors
     /// What cannot be used, with its key.
-    pub(super) fn of(config: &Config) -> Result<Means, Failure> {
+    pub(super) fn of(config: &Config, sink: &SinkName) -> Result<Means, Failure> {
         let refused = |problem: String| Failure::new(Reason::NotAuthorized, problem);
         let url = config.url().map_err(|problem| refused(format!("url: {problem}")))?;
         let headers =
@@ -44,6 +45,7 @@ impl Means {
             "https" => config.tls_files().client_config().map_err(|problem| unusable(problem.to_string()))?,
             _ => no_tls(),
         };
+        config.tls_files().show_ends(sink);
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -65,9 +67,9 @@ impl Means {
     ///
     /// # Errors
     /// What cannot be used any more, with its key.
-    pub(super) fn reread(config: &Config) -> Result<Means, Failure> {
+    pub(super) fn reread(config: &Config, sink: &SinkName) -> Result<Means, Failure> {
         let config = config.reread().map_err(|problem| Failure::new(Reason::NotAuthorized, problem))?;
-        Means::of(&config)
+        Means::of(&config, sink)
     }
 }
 

@@ -13,10 +13,10 @@ mod fuzz_tests;
 mod transport;
 
 use super::cloudevents::{STRUCTURED_MEDIA_TYPE, attributes, percent_encoded, structured, trace_context};
-use super::connection::Connection;
+use super::connection::{Connection, with_own_shortage};
 use super::signature::Signer;
 use super::{ANSWER_BYTES_MAX, Failure, Format, Limits, Outcome, Reason, Sink, SinkType};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, SinkName};
 use bytes::Bytes;
 use config::Config;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -38,6 +38,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 struct HttpSink {
+    name: SinkName,
     config: Config,
     means: Connection<Means>,
     format: Format,
@@ -64,6 +65,7 @@ impl Sink for HttpSink {
             match outcome {
                 Outcome::Away(failure) => {
                     let failure = self.config.tls_files().explained(failure, crate::clock::now());
+                    let failure = with_own_shortage(failure);
                     if speaks_against_what_was_read(failure.reason) {
                         self.means.fail(&means, &failure);
                     }
@@ -94,7 +96,7 @@ impl Sink for HttpSink {
     }
 
     fn renew(&self) -> Result<(), Failure> {
-        Means::reread(&self.config).map(|_| drop(self.means.take()))
+        Means::reread(&self.config, &self.name).map(|_| drop(self.means.take()))
     }
 }
 
@@ -107,7 +109,7 @@ fn speaks_against_what_was_read(reason: Reason) -> bool {
 
 impl HttpSink {
     async fn means(&self) -> Result<Arc<Means>, Failure> {
-        self.means.get(|| async { Means::reread(&self.config) }).await
+        self.means.get(|| async { Means::reread(&self.config, &self.name) }).await
     }
 
     async fn post(&self, means: &Means, encoded: &Encoded) -> Outcome {

@@ -333,8 +333,8 @@ impl SinkConfig for Config {
             shutdown: shutdown.clone(),
         };
         let encoder = Encoder { topic, key: self.key.clone(), format: context.format };
-        let own = TlsFiles { ca: None, identity: self.cert.clone().zip(self.cert_key.clone()) };
-        let look = Look { ca: self.ca.clone(), own, last: tokio::sync::Mutex::default() };
+        let files = TlsFiles { ca: self.ca.clone(), identity: self.cert.clone().zip(self.cert_key.clone()) };
+        let look = Look { sink: context.name, files, last: tokio::sync::Mutex::default() };
         Ok(Arc::new(KafkaSink::new(plan, encoder, timeout, look)))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::super::tls::{TlsFiles, certificate_problem};
 use super::super::{Failure, Reason};
-use std::path::PathBuf;
+use crate::envelope::SinkName;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -15,24 +15,29 @@ const BELIEVED: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Look {
-    pub(super) ca: Option<PathBuf>,
-    /// Our own, which librdkafka reads by itself.
-    pub(super) own: TlsFiles,
+    pub(super) sink: SinkName,
+    /// What librdkafka reads by itself.
+    pub(super) files: TlsFiles,
     pub(super) last: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl Look {
+    /// A client is about to be made, which reads the files anew.
+    pub(super) fn show_ends(&self) {
+        self.files.show_ends(&self.sink);
+    }
+
     /// The same failure, in the words of whoever has looked at the certificates.
     pub(super) async fn explained(&self, failure: Failure) -> Failure {
         if failure.reason != Reason::Tls {
             return failure;
         }
         let Some((host, port)) = broker_in(&failure.detail) else {
-            return self.own.explained(failure, crate::clock::now());
+            return self.files.explained(failure, crate::clock::now());
         };
         match self.problem(host, port).await {
             Some(problem) => Failure::new(Reason::Tls, format!("{host}:{port}: TLS failed: {problem}")),
-            None => self.own.explained(failure, crate::clock::now()),
+            None => self.files.explained(failure, crate::clock::now()),
         }
     }
 
@@ -43,7 +48,7 @@ impl Look {
         {
             return seen.clone();
         }
-        let look = certificate_problem(host, port, self.ca.clone());
+        let look = certificate_problem(host, port, self.files.ca.clone());
         let seen = tokio::time::timeout(LOOK_MAX, look).await.ok().flatten();
         *last = Some((Instant::now(), seen.clone()));
         seen

@@ -79,7 +79,10 @@ impl KafkaSink {
 
     /// A client that takes records.
     async fn client(&self) -> Result<Arc<Client>, Failure> {
-        let connect = || Client::connect(&self.plan);
+        let connect = || {
+            self.look.show_ends();
+            Client::connect(&self.plan)
+        };
         let client = self.connection.get(connect).await?;
         if !client.is_over() {
             return Ok(client);

@@ -180,6 +180,7 @@ impl Common<'_> {
             urls: urls.clone(),
             login,
             tls: TlsFiles { ca: self.ca.cloned(), identity: self.cert.cloned().zip(self.key.cloned()) },
+            sink: context.name.clone(),
             client_name: format!("hookbus/{}", context.name),
             inbox_prefix: self.inbox_prefix.to_owned(),
             refused: Arc::default(),

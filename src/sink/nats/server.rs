@@ -12,6 +12,7 @@ use super::super::tls::{TlsFiles, TlsProblem, described, no_tls};
 use super::super::{Failure, Reason};
 use super::refused::Refused;
 use crate::config::{OneOrMany, Secret};
+use crate::envelope::SinkName;
 use crate::percent::decoded;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::error::Error;
@@ -49,6 +50,7 @@ pub(in super::super) struct Server {
     pub(super) urls: OneOrMany<Secret>,
     pub(super) login: Login,
     pub(super) tls: TlsFiles,
+    pub(super) sink: SinkName,
     pub(super) client_name: String,
     pub(super) inbox_prefix: String,
     pub(super) refused: Arc<Refused>,
@@ -124,6 +126,7 @@ impl Server {
     }
 
     fn options(&self, address: &ServerAddr) -> Result<ConnectOptions, Failure> {
+        self.tls.show_ends(&self.sink);
         let wants_tls = address.tls_required() || self.tls.ca.is_some() || self.tls.identity.is_some();
         let tls = match self.tls.client_config() {
             Ok(tls) => tls,

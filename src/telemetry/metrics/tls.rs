@@ -1,11 +1,14 @@
-//! What TLS at the ingress counts: handshakes that failed, certificates read anew, and when they run out.
+//! What TLS at the ingress counts: handshakes that failed, certificates read anew, and when they run out; and when those
+//! of the sinks do.
 //! Holds: R8 (labels are members of closed sets). The series exist where TLS is configured.
 
+use crate::envelope::SinkName;
 use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
 
 const HANDSHAKE_FAILURES: &str = "hookbus_ingress_tls_handshake_failures_total";
 const RELOADS: &str = "hookbus_ingress_tls_reloads_total";
 const RELOAD_FAILURES: &str = "hookbus_ingress_tls_reload_failures_total";
+const SINK_EXPIRY: &str = "hookbus_sink_tls_certificate_expiry_timestamp_seconds";
 const EXPIRY: &str = "hookbus_tls_certificate_expiry_timestamp_seconds";
 
 /// What TLS counts and what it means.
@@ -20,6 +23,11 @@ pub fn describe() {
         RELOAD_FAILURES,
         Unit::Count,
         "changes of the certificate files that could not be used"
+    );
+    describe_gauge!(
+        SINK_EXPIRY,
+        Unit::Seconds,
+        "when the first certificate of a sink's file runs out, since 1970, as of the last connection"
     );
     describe_gauge!(EXPIRY, Unit::Seconds, "when the first certificate of a file runs out, since 1970");
 }
@@ -81,4 +89,9 @@ impl TlsMeter {
     pub fn runs_out(&self, file: &'static str, at_seconds: i64) {
         gauge!(EXPIRY, "file" => file).set(at_seconds as f64);
     }
+}
+
+/// When the first certificate of `file`, `cert` or `ca` of a sink, runs out; seconds since 1970.
+pub fn sink_certificate_runs_out(sink: &SinkName, file: &'static str, at_seconds: i64) {
+    gauge!(SINK_EXPIRY, "sink" => sink.label(), "file" => file).set(at_seconds as f64);
 }

@@ -84,7 +84,7 @@ impl Rig for AmqpRig {
 
     async fn start(setup: Setup) -> Self {
         let broker = match setup {
-            Setup::Alone => {
+            Setup::Alone | Setup::Disturbed => {
                 let place = own_broker().await;
                 Broker::Own(Box::new(RabbitMq::start().await), place)
             }
@@ -102,7 +102,7 @@ impl Rig for AmqpRig {
         rabbit.user(name, PASSWORD, name).await;
         let is_wrong = setup == Setup::WrongCredentials;
         rig.file("password", if is_wrong { "wrong" } else { PASSWORD });
-        if setup == Setup::Proxied {
+        if matches!(setup, Setup::Proxied | Setup::Disturbed) {
             let address = ([127, 0, 0, 1], rig.rabbit().port()).into();
             rig.proxy = Some(Proxy::start(address).await);
         }
@@ -153,6 +153,14 @@ impl Rig for AmqpRig {
 
     async fn comes_back(&mut self) {
         self.own().start_again().await;
+    }
+
+    fn stands_still(&self) {
+        self.rabbit().process().stands_still();
+    }
+
+    fn goes_on(&self) {
+        self.rabbit().process().goes_on();
     }
 
     fn proxy(&self) -> &Proxy {

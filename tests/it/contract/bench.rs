@@ -25,6 +25,7 @@ type = "/type"
 subject = "/subject"
 key = "/key"
 [sources.events.cloudevents]
+[sources.raw.generic]
 "#;
 
 /// See the module.

@@ -188,7 +188,7 @@ impl Rig for HttpRig {
         let folder = rig.folder.path().to_owned();
         match setup {
             Setup::Plain | Setup::Alone => {}
-            Setup::Proxied => rig.proxy = Some(Proxy::start(rig.address).await),
+            Setup::Proxied | Setup::Disturbed => rig.proxy = Some(Proxy::start(rig.address).await),
             Setup::Missing => rig.rules().path_is_missing = true,
             Setup::WrongCredentials => {
                 rig.rules().authorization = Some(TOKEN.to_owned());

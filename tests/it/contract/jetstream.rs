@@ -2,6 +2,7 @@
 
 use super::nats::{AUTHENTICATIONS, BINDING, LIMIT_BYTES, Place, arrived};
 use super::{Arrived, Binding, Rig, Setup, unique_name};
+use crate::support::brokers::Leashed;
 use crate::support::brokers::nats::Received;
 use crate::support::proxy::Proxy;
 use async_nats::jetstream::stream::Config as StreamConfig;
@@ -73,6 +74,14 @@ impl Rig for JetStreamRig {
     async fn comes_back(&mut self) {
         self.place.comes_back().await;
         self.place.opens().await;
+    }
+
+    fn stands_still(&self) {
+        self.place.nats.with_process(Leashed::stands_still);
+    }
+
+    fn goes_on(&self) {
+        self.place.nats.with_process(Leashed::goes_on);
     }
 
     fn proxy(&self) -> &Proxy {

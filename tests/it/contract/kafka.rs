@@ -58,7 +58,7 @@ impl KafkaRig {
             Setup::Plain | Setup::Alone | Setup::Missing | Setup::Choosy | Setup::Limited => {
                 (kafka.address(), String::new())
             }
-            Setup::Proxied => {
+            Setup::Proxied | Setup::Disturbed => {
                 let (proxy, _) = self.proxy.as_ref().expect("it is started for this setup");
                 (proxy.address.to_string(), String::new())
             }
@@ -100,7 +100,7 @@ impl Rig for KafkaRig {
 
     async fn start(setup: Setup) -> Self {
         let broker = match setup {
-            Setup::Alone => {
+            Setup::Alone | Setup::Disturbed => {
                 let leave = own_broker().await;
                 Broker::Own { kafka: Box::new(Kafka::start().await), _leave: leave }
             }
@@ -108,7 +108,7 @@ impl Rig for KafkaRig {
         };
         let folder = tempfile::tempdir().unwrap();
         let mut rig = KafkaRig { broker, topic: unique_name(), table: String::new(), folder, proxy: None };
-        if setup == Setup::Proxied {
+        if matches!(setup, Setup::Proxied | Setup::Disturbed) {
             rig.proxy = Some(rig.kafka().proxy().await);
         }
         let configs: &[(&str, &str)] = match setup {
@@ -146,6 +146,14 @@ impl Rig for KafkaRig {
 
     async fn comes_back(&mut self) {
         self.kafka().start_again().await;
+    }
+
+    fn stands_still(&self) {
+        self.kafka().process().stands_still();
+    }
+
+    fn goes_on(&self) {
+        self.kafka().process().goes_on();
     }
 
     fn proxy(&self) -> &Proxy {

@@ -37,6 +37,8 @@ pub enum Setup {
     Alone,
     /// The same as plain, reached only through `proxy`, which passes at first.
     Proxied,
+    /// Both `Alone` and `Proxied`: the campaign does everything to it.
+    Disturbed,
     /// Connecting works, but the stream, topic, exchange or URL is not there before `create_destination`.
     Missing,
     /// The sink's secret, in a file, is wrong before `correct_credentials`.
@@ -140,6 +142,16 @@ pub trait Rig: Sized {
     /// Is ready again at the same address with what it had.
     async fn comes_back(&mut self) {
         missing::<Self>("comes_back")
+    }
+
+    /// Its process stands still as by SIGSTOP, until it goes on.
+    fn stands_still(&self) {
+        missing::<Self>("stands_still")
+    }
+
+    /// See `stands_still`.
+    fn goes_on(&self) {
+        missing::<Self>("goes_on")
     }
 
     /// The proxy of [`Setup::Proxied`].

@@ -57,7 +57,7 @@ impl Place {
             (Arc::new(nats), Some(leave))
         };
         let (proxy, port) = match setup {
-            Setup::Proxied | Setup::Alone => {
+            Setup::Proxied | Setup::Alone | Setup::Disturbed => {
                 let proxy = Proxy::start(address(&nats)).await;
                 let port = proxy.address.port();
                 (Some(proxy), port)
@@ -139,7 +139,7 @@ fn own(nats: &Nats, setup: Setup) -> (NatsOptions, &'static str, String) {
             let (tls, keys) = tls(nats, true, true);
             (NatsOptions { lines: tls, ..NatsOptions::default() }, "tls://", keys)
         }
-        Setup::Alone | Setup::Plain | Setup::Proxied | Setup::Missing | Setup::Choosy => {
+        Setup::Alone | Setup::Disturbed | Setup::Plain | Setup::Proxied | Setup::Missing | Setup::Choosy => {
             (NatsOptions::default(), "nats://", String::new())
         }
     }

@@ -31,6 +31,7 @@ macro_rules! suite {
                 outages::a_restart_under_load_loses_nothing,
                 outages::a_peer_that_takes_and_never_confirms_gets_everything_again_once_healed,
                 refusals::a_poison_event_becomes_one_dead_letter_and_its_neighbours_are_delivered,
+                refusals::strange_attributes_and_bodies_harm_no_neighbour,
                 refusals::twenty_refusals_in_a_row_are_a_sick_sink,
                 refusals::an_oversized_event_becomes_one_dead_letter_and_its_neighbours_are_delivered,
                 waiting::a_missing_destination_is_waited_for_with_its_reason,

@@ -10,9 +10,10 @@ pub mod gateway;
 pub mod http_sink;
 pub mod oracle;
 pub mod proxy;
-pub mod tls_front;
+pub mod loop_disk;
 pub mod small_disk;
 pub mod strace;
+pub mod tls_front;
 
 use std::future::Future;
 use std::time::Duration;
@@ -45,6 +46,11 @@ where
         }
     });
     found.await.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
+}
+
+/// How long something that a test does lasts, a fault or the pause between two posts. Never a way to wait for the program.
+pub async fn lasts(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 /// A client for loopback.

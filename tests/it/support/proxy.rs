@@ -1,12 +1,14 @@
-//! A TCP proxy on loopback that can be told to break: swallow the answers, hold everything back, reset, refuse.
+//! A TCP proxy on loopback that can be told to break: swallow the answers, hold everything back, carry slowly, reset, refuse.
 //! Holds: at most [`CONNECTIONS_MAX`] connections, a fixed buffer for each direction; all end with the proxy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -20,6 +22,8 @@ enum Mode {
     SwallowAnswers,
     /// Nothing goes either way, and nothing is lost.
     Stall,
+    /// So many bytes a second each way, of all connections together.
+    Throttle(u32),
     /// Connections are taken and closed at once.
     Refuse,
 }
@@ -36,6 +40,8 @@ struct Shared {
     mode: watch::Sender<Mode>,
     /// Counts how often every connection was reset.
     resets: watch::Sender<u64>,
+    /// Held by whoever uses the slow line.
+    lines: [tokio::sync::Mutex<()>; 2],
     open: AtomicUsize,
     accepted: AtomicU64,
     end: CancellationToken,
@@ -66,6 +72,7 @@ impl Proxy {
             server,
             mode: watch::Sender::new(Mode::Pass),
             resets: watch::Sender::new(0),
+            lines: Default::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             end: end.clone(),
@@ -89,13 +96,18 @@ impl Proxy {
         self.shared.mode.send_replace(Mode::Stall);
     }
 
+    /// Carries at most so many bytes a second each way, of all connections together.
+    pub fn throttle(&self, bytes_per_s: u32) {
+        self.shared.mode.send_replace(Mode::Throttle(bytes_per_s));
+    }
+
     /// Closes what is open, and every new connection at once.
     pub fn refuse(&self) {
         self.shared.mode.send_replace(Mode::Refuse);
         self.reset_all();
     }
 
-    /// Closes what is open now.
+    /// Breaks what is open now: both ends are told by a reset (RST), as by a router that has forgotten them.
     pub fn reset_all(&self) {
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
@@ -134,11 +146,17 @@ async fn connection(client: TcpStream, shared: &Shared) {
     let _ = server.set_nodelay(true);
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let asking = carry(&mut from_client, &mut to_server, shared.mode.subscribe(), false);
-    let answering = carry(&mut from_server, &mut to_client, shared.mode.subscribe(), true);
+    let asking = carry(&mut from_client, &mut to_server, shared, false);
+    let answering = carry(&mut from_server, &mut to_client, shared, true);
     tokio::select! {
         () = async { tokio::join!(asking, answering); } => {}
-        _ = resets.changed() => {}
+        _ = resets.changed() => {
+            let _ = to_client.as_ref().set_zero_linger();
+            let _ = to_server.as_ref().set_zero_linger();
+            // Whoever is dropped says goodbye first.
+            to_client.forget();
+            to_server.forget();
+        }
         () = shared.end.cancelled() => {}
     }
 }
@@ -147,16 +165,24 @@ async fn connection(client: TcpStream, shared: &Shared) {
 async fn carry(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    mut mode: watch::Receiver<Mode>,
+    shared: &Shared,
     is_answer: bool,
 ) {
+    let mut mode = shared.mode.subscribe();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut is_deaf = false;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if mode.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
             return;
         }
-        is_deaf |= is_answer && *mode.borrow() == Mode::SwallowAnswers;
+        let now = *mode.borrow();
+        if let Mode::Throttle(bytes_per_s) = now {
+            let _alone = shared.lines[usize::from(is_answer)].lock().await;
+            let took = Duration::from_secs_f64(read as f64 / f64::from(bytes_per_s));
+            // Whoever is on the way when the throttling ends need not wait for it.
+            let _ = timeout(took, mode.wait_for(|mode| *mode != now)).await;
+        }
+        is_deaf |= is_answer && now == Mode::SwallowAnswers;
         if !is_deaf && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
@@ -183,7 +209,7 @@ async fn the_proxy_does_what_it_is_told() {
         let mut answer = [0; 4];
         stream.write_all(b"ping").await.unwrap();
         let read = stream.read_exact(&mut answer);
-        matches!(tokio::time::timeout(std::time::Duration::from_millis(300), read).await, Ok(Ok(4)))
+        matches!(tokio::time::timeout(Duration::from_millis(300), read).await, Ok(Ok(4)))
     }
     let mut first = TcpStream::connect(proxy.address).await.unwrap();
     assert!(echoes(&mut first).await, "it passes");
@@ -197,11 +223,19 @@ async fn the_proxy_does_what_it_is_told() {
     assert!(!echoes(&mut first).await, "an answer is swallowed");
     proxy.pass();
     assert!(!echoes(&mut first).await, "who lost something stays deaf");
+    proxy.throttle(8);
+    let mut slow = TcpStream::connect(proxy.address).await.unwrap();
+    assert!(!echoes(&mut slow).await, "four bytes take half a second");
+    proxy.pass();
+    slow.read_exact(&mut held).await.unwrap();
+    proxy.reset_all();
+    let broken = slow.read(&mut held).await.expect_err("it is reset and not closed");
+    assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionReset);
     let mut second = TcpStream::connect(proxy.address).await.unwrap();
     assert!(echoes(&mut second).await, "a new connection hears");
     proxy.refuse();
     assert_eq!(second.read(&mut held).await.unwrap_or(0), 0, "what was open is closed");
     let mut third = TcpStream::connect(proxy.address).await.unwrap();
     assert_eq!(third.read(&mut held).await.unwrap_or(0), 0, "what is new is closed");
-    assert_eq!(proxy.accepted(), 3);
+    assert_eq!(proxy.accepted(), 4);
 }

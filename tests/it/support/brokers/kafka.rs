@@ -126,7 +126,8 @@ impl Kafka {
         self.process().until(async || answers()).await;
     }
 
-    fn process(&self) -> Arc<Leashed> {
+    /// Its process.
+    pub fn process(&self) -> Arc<Leashed> {
         Arc::clone(&self.process.lock().unwrap())
     }
 

@@ -10,7 +10,7 @@ use super::{PATIENCE, eventually};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -84,15 +84,31 @@ impl Leashed {
         }
     }
 
-    /// The same to all that it started as well: some brokers are begun by a script.
+    /// All that it started stands still too, until [`Leashed::goes_on`]; its leash does not.
+    pub fn stands_still(&self) {
+        self.signal_all("-STOP");
+    }
+
+    /// See [`Leashed::stands_still`].
+    pub fn goes_on(&self) {
+        self.signal_all("-CONT");
+    }
+
+    /// To it and all that it started: some brokers are begun by a script.
     pub fn signal_all(&self, signal: &str) {
-        let group = format!("-{}", self.pid());
-        assert!(Command::new("kill").args([signal, "--", &group]).status().unwrap().success());
+        let members = members_of_group(self.pid());
+        // One that has just ended needs no signal.
+        let _ = Command::new("kill").arg(signal).args(members).stderr(Stdio::null()).status();
+    }
+
+    /// How it ended, if it has.
+    pub fn ending(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap().try_wait().unwrap()
     }
 
     /// Has it ended?
     pub fn has_ended(&self) -> bool {
-        self.child.lock().unwrap().try_wait().unwrap().is_some()
+        self.ending().is_some()
     }
 
     /// Waits until it has ended by itself or by a signal.
@@ -140,4 +156,19 @@ fn is_stopped(pid: &str) -> bool {
         std::fs::read_to_string(thread.unwrap().path().join("stat"))
             .map_or(true, |stat| stat.contains(") T "))
     })
+}
+
+/// The processes of a group, without the shell and the `cat` of its leash.
+fn members_of_group(group: u32) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_member = |pid: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "PID (NAME) STATE PARENT GROUP …", where a name may hold anything.
+        let (Some(begin), Some(end)) = (stat.find('('), stat.rfind(')')) else { return false };
+        let mut fields = stat[end + 1..].split_whitespace();
+        let is_leash = matches!(&stat[begin + 1..end], "sh" | "cat");
+        fields.nth(2) == Some(&group.to_string()) && !is_leash
+    };
+    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(is_member).collect()
 }

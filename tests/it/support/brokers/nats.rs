@@ -1,7 +1,7 @@
 //! A real nats-server with JetStream on loopback, and a reader that is not our own client.
 //! Holds: the same ports and folder for its whole life, however often it is stopped, killed and started again.
 
-use super::super::{client, eventually};
+use super::super::{PATIENCE, client, eventually};
 use super::{Leashed, free_port, installed};
 use async_nats::jetstream::stream::Config as StreamConfig;
 use base64::Engine;
@@ -131,6 +131,11 @@ impl Nats {
         self.process.lock().unwrap().as_ref().expect("it runs").signal(signal);
     }
 
+    /// Does something to its process, while it is up.
+    pub fn with_process<T>(&self, act: impl FnOnce(&Leashed) -> T) -> T {
+        act(self.process.lock().unwrap().as_ref().expect("it runs"))
+    }
+
     /// Changes its configuration while it runs.
     pub async fn reload(&self, lines: &str) {
         let before = self.loaded_at().await;
@@ -183,7 +188,11 @@ impl Nats {
             None if login.is_empty() => async_nats::ConnectOptions::new(),
             None => async_nats::ConnectOptions::with_token(login.trim_end_matches('@').to_owned()),
         };
-        async_nats::jetstream::new(options.connect(self.address()).await.unwrap())
+        // A server on a busy machine gets as much time as everything else.
+        let connected = options.connection_timeout(PATIENCE).connect(self.address()).await.unwrap();
+        let mut manager = async_nats::jetstream::new(connected);
+        manager.set_timeout(PATIENCE);
+        manager
     }
 
     /// Makes a stream for `subjects`.

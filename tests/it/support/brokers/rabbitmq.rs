@@ -145,6 +145,11 @@ impl RabbitMq {
         self.server.as_ref().expect("it is up").signal_all(signal);
     }
 
+    /// Its process, while it is up.
+    pub fn process(&self) -> &Leashed {
+        self.server.as_ref().expect("it is up")
+    }
+
     /// The port of plain AMQP.
     pub fn port(&self) -> u16 {
         self.ports.amqp
