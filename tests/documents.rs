@@ -273,6 +273,57 @@ fn the_reference_names_every_key() {
     );
 }
 
+// === The tests that documents name
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        code += &rust_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    }
+    let mut missing = Vec::new();
+    for name in ["docs/internals/testing.md"] {
+        let text = read(name);
+        let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter_map(test_named).collect();
+        assert!(named.len() > 5, "{name} names tests");
+        missing.extend(
+            named.into_iter().filter(|test| !code.contains(&format!("fn {test}"))).map(str::to_owned),
+        );
+    }
+    assert_eq!(missing, Vec::<String>::new(), "named by a document, and not there");
+}
+
+/// The name of a test is a sentence, alone or after its module.
+fn test_named(code: &str) -> Option<&str> {
+    let name = code.rsplit("::").next()?;
+    let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    (is_name && name.matches('_').count() >= 3).then_some(name)
+}
+
+#[test]
+fn a_test_is_told_from_other_code() {
+    for (code, test) in [
+        ("a_sentence_of_four", Some("a_sentence_of_four")),
+        ("module::a_sentence_of_four", Some("a_sentence_of_four")),
+        ("hookbus_lane_lag_events == 0", None),
+        ("journal.disk_max", None),
+    ] {
+        assert_eq!(test_named(code), test, "{code}");
+    }
+}
+
+fn rust_below(folder: &Path) -> String {
+    let mut code = String::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            code += &rust_below(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            code += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    code
+}
+
 // === The links
 
 #[test]
