@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod dead_letters;
 mod files;
+mod health;
 mod human;
 mod pinned;
 mod register;
@@ -47,6 +48,8 @@ enum Command {
     Register(register::Arguments),
     /// Show health, journal, lanes, dead letters and sources of the running daemon
     Status(status::Arguments),
+    /// Ask the running daemon whether it takes events, or lives: for health checks
+    Health(health::Arguments),
     /// Look at, replay, discard or export what could not be delivered or read
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -146,6 +149,7 @@ fn carry_out(arguments: Arguments) -> Result<Ending, CliError> {
         Command::Capture(arguments) => blocking(capture::capture(config, &arguments)),
         Command::Register(arguments) => blocking(register::register(config, &arguments)),
         Command::Status(arguments) => blocking(status::status(config, &arguments)),
+        Command::Health(arguments) => blocking(health::health(config, &arguments)),
         Command::DeadLetters(command) => blocking(dead_letters::dead_letters(config, &command)),
     }
 }
