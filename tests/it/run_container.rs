@@ -162,7 +162,7 @@ fn the_image_is_bare_not_root_and_built_by_the_toolchain_that_the_crate_asks_for
         ("[\"/usr/bin/hookbus\"]".to_owned(), "[\"run\"]".to_owned())
     );
 
-    let tag = all[0].strip_prefix("ARG RUST_IMAGE=docker.io/library/rust:").unwrap();
+    let tag = all[0].strip_prefix("ARG RUST_IMAGE=rust:").unwrap();
     let (version, debian) = tag.split_once('-').unwrap();
     assert_eq!(debian, "bookworm");
     let manifest = read("Cargo.toml");
