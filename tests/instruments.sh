@@ -17,6 +17,8 @@ stage_instruments() {
     have systemd-analyze || missing+=(systemd)
     # Alert rules and queries.
     have promtool || missing+=(prometheus)
+    # What a container image trusts.
+    [ -f /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     install_packages "${missing[@]}"
     instruments_python

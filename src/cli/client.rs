@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest an answer may take; a little more than the listener gives an operation.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// The longest the answer to a probe may take; less than supervisors give a health check.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest silence within a streamed answer.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The most bytes of an answer that is not streamed.
@@ -129,6 +131,11 @@ impl Client {
     ) -> Result<T, ClientError> {
         let request = self.request(Method::GET, path, query).timeout(ANSWER_TIMEOUT);
         self.json(request).await
+    }
+    /// Asks whether a probe's answer is good, soon enough for whoever probes.
+    pub(super) async fn probe(&self, path: &str) -> Result<(), ClientError> {
+        let request = self.request(Method::GET, path, &[]).timeout(PROBE_TIMEOUT);
+        self.answer(request).await.map(drop)
     }
     /// Asks for something to be done.
     pub(super) async fn post<T: DeserializeOwned>(

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod dead_letters;
 mod files;
+mod health;
 mod human;
 mod journal;
 mod pinned;
@@ -49,6 +50,8 @@ enum Command {
     Register(register::Arguments),
     /// Show health, journal, lanes, dead letters and sources of the running daemon
     Status(status::Arguments),
+    /// Ask the running daemon whether it takes events, or lives: for health checks
+    Health(health::Arguments),
     /// Look at, replay, discard or export what could not be delivered or read
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -152,6 +155,7 @@ fn carry_out(arguments: Arguments) -> Result<Ending, CliError> {
         Command::Register(arguments) => blocking(register::register(config, &arguments)),
         Command::Status(arguments) => blocking(status::status(config, &arguments)),
         Command::Journal(command) => journal::journal(config, &command),
+        Command::Health(arguments) => blocking(health::health(config, &arguments)),
         Command::DeadLetters(command) => blocking(dead_letters::dead_letters(config, &command)),
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn load(file: Option<&Path>) -> Result<Loaded, CliError> {
 }
 
 impl AdminArguments {
+    /// The listener at `url`, or else the configuration's.
+    pub(super) fn at(url: Option<String>) -> Self {
+        AdminArguments { url, token_env: None }
+    }
+
     /// The listener these arguments and the configuration name. The configuration is read only for what the arguments
     /// leave open, so that another machine's daemon can be asked without its configuration.
     pub(super) fn target(&self, file: Option<&Path>) -> Result<Target, CliError> {

@@ -36,6 +36,8 @@ mod ingress_tls;
 mod journal_cli;
 mod journal_durability;
 mod journal_formats;
+mod run_container;
+mod run_kubernetes;
 mod run_systemd;
 mod senders_cloudevents;
 mod order;

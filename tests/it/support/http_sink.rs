@@ -63,7 +63,7 @@ impl HttpSink {
     fn serve(&mut self, listener: TcpListener) {
         let up = CancellationToken::new();
         let state: Shared = (Arc::clone(&self.mood), Arc::clone(&self.seen));
-        let app = Router::new().route("/", post(take)).with_state(state);
+        let app = Router::new().route("/", post(take)).route("/{*path}", post(take)).with_state(state);
         let down = up.clone();
         tokio::spawn(async move {
             // Dropped, not drained: going down breaks connections, as a crash does.

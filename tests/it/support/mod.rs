@@ -8,6 +8,7 @@ pub mod disk;
 pub mod ending;
 pub mod gateway;
 pub mod http_sink;
+pub mod instruments;
 pub mod oracle;
 pub mod proxy;
 pub mod loop_disk;
