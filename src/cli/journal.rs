@@ -60,17 +60,20 @@ pub(super) fn journal(config: Option<&Path>, command: &Command) -> Result<Ending
         }
         Command::Verify { json } => {
             let sinks = config.sinks.keys().map(|name| name.as_str().to_owned()).collect();
-            let journal = match inspect::verify(&directory, &ReadOnlyDisk, &sinks) {
+            // To the end: the dead letters belong to it.
+            let held = match inspect::hold(&directory, &ReadOnlyDisk) {
                 Err(error @ OpenError::Locked { .. }) => {
                     human::complain(&format!(
                         "hookbus: {error}; stop it first, or use `hookbus journal inspect`"
                     ));
                     return Ok(Ending::InUse);
                 }
-                verified => verified.map_err(unreadable)?,
+                held => held.map_err(unreadable)?,
             };
+            let journal = inspect::verify(&directory, &ReadOnlyDisk, &sinks).map_err(unreadable)?;
             let dead_letters = dead_letter::inspect(&config.data_dir)
                 .map_err(|error| CliError::Failed(error.to_string()))?;
+            drop(held);
             verdict(&Verdict { journal, dead_letters }, json)
         }
     }
@@ -96,8 +99,10 @@ fn verdict(verdict: &Verdict, json: bool) -> Result<Ending, CliError> {
         human::say_json(verdict)?;
     } else {
         human::say(&recount(&verdict.journal))?;
+        human::say("")?;
         if let Some(letters) = letters {
             human::say(&letter_recount(letters))?;
+            human::say("")?;
         }
         for note in &verdict.journal.notes {
             human::say(&format!("note: {}", human::harmless(note)))?;
@@ -121,11 +126,11 @@ fn recount(journal: &Verification) -> String {
         };
     }
     format!(
-        "{} records in {} segments, the last number is {}\n\n{}\n",
+        "{} records in {} segments, the last number is {}\n\n{}",
         journal.records,
         journal.segments,
         journal.last,
-        table.trim_fmt()
+        table.trim_fmt(),
     )
 }
 
@@ -137,7 +142,7 @@ fn letter_recount(letters: &dead_letter::Inspection) -> String {
         let counts = [account.created, account.replayed, account.discarded, account.kept];
         table.add_row([human::harmless(name)].into_iter().chain(counts.map(|count| count.to_string())));
     }
-    format!("{}\n", table.trim_fmt())
+    table.trim_fmt()
 }
 
 fn shown(found: &Inspection, now: UnixMs) -> String {

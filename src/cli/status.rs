@@ -207,7 +207,7 @@ fn letters(letters: &DeadLetters) -> String {
     let sum = |of: fn(&LetterAccount) -> u64| letters.accounts.values().map(of).sum::<u64>();
     format!(
         "dead letters: {count} undelivered{by_sink}, {} quarantined, {} of {}\n  \
-         of {} ever made {} were replayed and {} discarded; of {} quarantines {} and {}",
+         ever made: {} ({} replayed, {} discarded); ever quarantined: {} ({} read at last, {} discarded)",
         letters.quarantined,
         human::bytes(letters.bytes),
         human::bytes(letters.bytes_max),
@@ -300,7 +300,7 @@ mod tests {
             "away",
             "connection_refused: nothing listens",
             "5 undelivered (orders 5), 1 quarantined",
-            "of 9 ever made 3 were replayed and 1 discarded; of 1 quarantines 0 and 0",
+            "ever made: 9 (3 replayed, 1 discarded); ever quarantined: 1 (0 read at last, 0 discarded)",
             "/hooks/zapi/***",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");

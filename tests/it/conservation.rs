@@ -135,7 +135,7 @@ async fn watch(
 ) -> BTreeMap<String, u64> {
     let ask =
         async |path: &str| http.get(format!("http://{admin}{path}")).send().await.ok()?.text().await.ok();
-    let mut beat = tokio::time::interval(Duration::from_millis(5));
+    let mut beat = tokio::time::interval(Duration::from_millis(15));
     loop {
         beat.tick().await;
         let (Some(status), Some(scrape)) = (ask("/api/v1/status").await, ask("/metrics").await) else {
@@ -156,7 +156,8 @@ async fn watch(
 /// A daemon that is watched as long as it lives.
 struct Life {
     daemon: Daemon,
-    watch: tokio::task::JoinHandle<BTreeMap<String, u64>>,
+    /// Two, so that each scrape has another one beside it.
+    watches: [tokio::task::JoinHandle<BTreeMap<String, u64>>; 2],
     /// How often both were asked and added up.
     answers: Arc<AtomicU64>,
 }
@@ -165,19 +166,24 @@ impl Life {
     async fn begin(folder: &Path, config: &str, accepted: BTreeMap<String, u64>) -> Life {
         let daemon = Daemon::start(folder, config).await;
         let answers = Arc::new(AtomicU64::new(0));
-        let watch = watch(daemon.http.clone(), daemon.admin, accepted, Arc::clone(&answers));
-        Life { daemon, watch: tokio::spawn(watch), answers }
+        let watches = [(); 2].map(|()| {
+            let (http, answers) = (daemon.http.clone(), Arc::clone(&answers));
+            tokio::spawn(watch(http, daemon.admin, accepted.clone(), answers))
+        });
+        Life { daemon, watches, answers }
     }
 
     async fn killed(mut self) -> BTreeMap<String, u64> {
         self.daemon.kill_now();
         self.daemon.ended().await;
-        self.watch.await.unwrap()
+        let [one, other] = self.watches;
+        other.await.unwrap();
+        one.await.unwrap()
     }
 
     async fn stopped(self) {
         assert!(self.daemon.stop().await.success());
-        self.watch.await.unwrap();
+        join_all(self.watches).await.into_iter().for_each(|watched| drop(watched.unwrap()));
     }
 
     async fn lane(&self, sink: &str) -> Value {

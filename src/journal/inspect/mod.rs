@@ -10,7 +10,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use verify::{CursorRecount, Verification, verify};
+pub use verify::{CursorRecount, Verification, hold, verify};
 
 use super::cursor_file::{self, Slot};
 use super::damage;
@@ -28,8 +28,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use walk::{OnDisk, Walk, walk};
 
-/// How often a slot is read that cannot be believed: its owner may be writing it.
-const SLOT_READS_MAX: u32 = 3;
+/// How often a slot or a header is read that cannot be believed: its owner may be writing it.
+const READS_MAX: u32 = 3;
 /// The most names of set-aside files that are shown.
 const NAMES_MAX: usize = 20;
 
@@ -256,7 +256,7 @@ fn look(disk: &dyn Disk, paths: &Paths, name: &str) -> Result<Looked, OpenError>
         let mut reads = 1;
         let slot = loop {
             let slot = cursor_file::look(disk, &path).map_err(at(&path))?;
-            if !matches!(slot, Some((_, Slot::Bad))) || reads == SLOT_READS_MAX {
+            if !matches!(slot, Some((_, Slot::Bad))) || reads == READS_MAX {
                 break slot;
             }
             reads += 1;

@@ -3,7 +3,7 @@
 //! Holds: what does not add up, and every damaged place, is a finding with a sentence of its own; what a crash may leave
 //! and the next start mends is a note.
 
-use super::super::disk::{Disk, LockAttempt};
+use super::super::disk::{Disk, Held, LockAttempt};
 use super::super::recovery::at;
 use super::super::types::{Account, OpenError};
 use super::walk::{self, OnDisk, walk};
@@ -69,6 +69,22 @@ impl Gaps {
     }
 }
 
+/// Keeps every process from opening the journal in `directory` (and what belongs to it) until the value is dropped.
+/// Others who only look may hold it, too.
+///
+/// # Errors
+/// [`OpenError::Locked`] where a process has it, [`OpenError::Io`] where that cannot be found out.
+pub fn hold(directory: &Path, disk: &dyn Disk) -> Result<Box<dyn Held>, OpenError> {
+    let lock = directory.join("lock");
+    match disk.lock(&lock, "").map_err(at(&lock))? {
+        LockAttempt::Taken(held) => Ok(held),
+        LockAttempt::HeldByOther(note) => {
+            let pid = note.trim().parse().unwrap_or(0);
+            Err(OpenError::Locked { path: directory.display().to_string(), pid })
+        }
+    }
+}
+
 /// Recounts the journal in `directory`, which no process may have open. `configured`: the cursors that hold records back.
 ///
 /// # Errors
@@ -78,15 +94,7 @@ pub fn verify(
     disk: &dyn Disk,
     configured: &BTreeSet<String>,
 ) -> Result<Verification, OpenError> {
-    let lock = directory.join("lock");
-    // Held to the end, so that no process takes the journal meanwhile.
-    let _held = match disk.lock(&lock, "").map_err(at(&lock))? {
-        LockAttempt::Taken(held) => held,
-        LockAttempt::HeldByOther(note) => {
-            let pid = note.trim().parse().unwrap_or(0);
-            return Err(OpenError::Locked { path: directory.display().to_string(), pid });
-        }
-    };
+    let _held = hold(directory, disk)?;
     let paths = paths_of(directory);
     let found = walk::find(disk, &paths)?;
     let looked = cursors(disk, &paths)?;

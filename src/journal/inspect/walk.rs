@@ -8,6 +8,7 @@ use super::super::scan::{Scanned, Scanner, Step};
 use super::super::segment::{self, HEADER_BYTES, Header, HeaderFound};
 use super::super::shared::Paths;
 use super::super::types::OpenError;
+use super::READS_MAX;
 use crate::time::UnixMs;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -45,9 +46,7 @@ pub(super) fn find(disk: &dyn Disk, paths: &Paths) -> Result<Vec<OnDisk>, OpenEr
             opened => opened.map_err(at(&path))?.into(),
         };
         let bytes = file.size().map_err(at(&path))?;
-        let mut region = vec![0; HEADER_BYTES];
-        let salvaged = salvage::read(&*file, &mut region, 0).map_err(at(&path))?;
-        let (state, header) = match Header::decode(&region[..salvaged.read]) {
+        let (state, header) = match read_header(&*file).map_err(at(&path))? {
             HeaderFound::Good(header) if header.number == number => ("sound", Some(header)),
             HeaderFound::Blank => ("blank", None),
             HeaderFound::Good(_) | HeaderFound::Bad => ("damaged", None),
@@ -62,6 +61,19 @@ pub(super) fn find(disk: &dyn Disk, paths: &Paths) -> Result<Vec<OnDisk>, OpenEr
         found.push(OnDisk { number, path, file, bytes, state, header });
     }
     Ok(found)
+}
+
+fn read_header(file: &dyn DiskFile) -> io::Result<HeaderFound> {
+    let mut region = vec![0; HEADER_BYTES];
+    for _ in 1..READS_MAX {
+        let read = salvage::read(file, &mut region, 0)?.read;
+        let found = Header::decode(&region[..read]);
+        if found != HeaderFound::Bad {
+            return Ok(found);
+        }
+    }
+    let read = salvage::read(file, &mut region, 0)?.read;
+    Ok(Header::decode(&region[..read]))
 }
 
 /// What a walk through a segment met.
