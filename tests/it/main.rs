@@ -32,6 +32,7 @@ mod ingress_tls;
 mod journal_cli;
 mod journal_durability;
 mod journal_formats;
+mod run_monitoring;
 mod run_systemd;
 mod senders_cloudevents;
 mod register;
