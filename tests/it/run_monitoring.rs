@@ -174,7 +174,8 @@ fn readable(summary: &str) -> String {
 }
 
 fn alert_table() -> String {
-    let mut table = "\n| alert | severity | after | it says | what to do |\n|---|---|---|---|---|\n".to_owned();
+    let mut table =
+        "\n| alert | severity | after | it says | what to do |\n|---|---|---|---|---|\n".to_owned();
     for Alert { name, after, severity, summary, runbook } in alerts() {
         let (file, heading) = runbook.split_once('#').unwrap();
         let link = format!("{}#{heading}", file.rsplit('/').next().unwrap());
@@ -186,7 +187,8 @@ fn alert_table() -> String {
 
 #[test]
 fn the_alerts_of_the_document_are_those_of_the_file() {
-    let (begin, end) = ("<!-- alerts: written by tests/it/run_monitoring.rs -->\n", "<!-- end of the alerts -->");
+    let (begin, end) =
+        ("<!-- alerts: written by tests/it/run_monitoring.rs -->\n", "<!-- end of the alerts -->");
     let document = text(DOCUMENT);
     let (before, rest) = document.split_once(begin).expect("where the table begins");
     let (shown, after) = rest.split_once(end).expect("where the table ends");
@@ -315,7 +317,10 @@ fn the_dashboard_can_be_read_and_edited_by_hand() {
             continue;
         }
         assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
-        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title} explains nothing");
+        assert!(
+            panel["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{title} explains nothing"
+        );
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
     }
 }
@@ -509,7 +514,8 @@ impl Scene {
 
     /// One round of everything that happens here all day.
     async fn round(&self, number: u64) {
-        let body = |number: u64| format!("{{\"n\":{number},\"id\":\"{number}\",\"text\":\"{}\"}}", "x".repeat(1000));
+        let body =
+            |number: u64| format!("{{\"n\":{number},\"id\":\"{number}\",\"text\":\"{}\"}}", "x".repeat(1000));
         let at = |source: &str| format!("{}/hooks/{source}", self.busy_plain);
         self.post(&at("inbox"), body(number)).await;
         self.post(&at("inbox"), body(number)).await;
@@ -538,7 +544,8 @@ impl Scene {
 fn documented_series() -> BTreeMap<String, usize> {
     let document = text(DOCUMENT);
     let table = document.split("<!-- cardinality -->").nth(1).expect("the table");
-    let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let row = |row: &str| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         (cells[0].to_owned(), cells[1].parse().unwrap())
@@ -605,12 +612,17 @@ async fn every_query_runs_against_a_real_prometheus_and_alerts_really_fire() {
         })
         .await;
         let rules = prometheus.rules().await;
-        let known: BTreeSet<&str> = FIRE.iter().map(|(alert, _)| *alert).chain(QUIET.iter().copied()).collect();
+        let known: BTreeSet<&str> =
+            FIRE.iter().map(|(alert, _)| *alert).chain(QUIET.iter().copied()).collect();
         let mut seen = BTreeSet::new();
         let mut queries = dashboard_queries();
         for rule in &rules {
             let place = rule["name"].as_str().unwrap().to_owned();
-            assert_eq!((&rule["health"], rule["lastError"].as_str().unwrap_or("")), (&"ok".into(), ""), "{place}");
+            assert_eq!(
+                (&rule["health"], rule["lastError"].as_str().unwrap_or("")),
+                (&"ok".into(), ""),
+                "{place}"
+            );
             let expr = rule["query"].as_str().unwrap();
             let parts = selectors(expr).into_iter().map(|expr| Query { place: place.clone(), expr });
             queries.extend(parts);
