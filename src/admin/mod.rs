@@ -19,6 +19,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use crate::clock;
 use crate::config::{Live, Secret};
 use crate::dead_letter::DeadLetters;
 use crate::dispatch::{Dispatcher, LaneStatus, NoSuchSink};
@@ -26,6 +27,7 @@ use crate::envelope::{Envelope, SourceName};
 use crate::journal::Journal;
 use crate::shutdown::{Phase, Shutdown};
 use crate::telemetry::logging::LogLevel;
+use crate::telemetry::metrics;
 use crate::telemetry::prometheus::Exposition;
 use axum::Router;
 use axum::routing::{get, post};
@@ -183,6 +185,7 @@ impl Admin {
         let bind_error = |source| BindError { address: config.listen, source };
         let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
+        metrics::process::started_at(clock::now());
         let desk = Arc::new(Desk {
             parts,
             token: Live::new(config.token.map(Arc::new)),

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::dead_letter::Totals;
 use crate::dispatch::LaneStatus;
 use crate::journal::{self, Account, Health};
-use crate::telemetry::metrics::delivery::LaneAccount;
+use crate::telemetry::metrics::{delivery::LaneAccount, process};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -65,6 +65,7 @@ pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse 
     let rendered = {
         // One at a time, or another scrape's numbers would come between: what is in one answer must add up (R4).
         let _alone = desk.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+        process::ready(obstacle(&desk).is_none());
         desk.parts.dead_letters.show();
         show_accounts(&desk.parts.lanes.status());
         desk.parts.metrics.render()

@@ -38,6 +38,7 @@ mod journal_durability;
 mod journal_formats;
 mod run_container;
 mod run_kubernetes;
+mod run_monitoring;
 mod run_systemd;
 mod senders_cloudevents;
 mod order;
