@@ -275,6 +275,9 @@ fn the_reference_names_every_key() {
 
 // === The tests that documents name
 
+/// The documents that name tests.
+const NAME_TESTS: &[&str] = &["docs/internals/testing.md"];
+
 #[test]
 fn every_test_that_a_document_names_exists() {
     let mut code = String::new();
@@ -282,7 +285,7 @@ fn every_test_that_a_document_names_exists() {
         code += &rust_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     }
     let mut missing = Vec::new();
-    for name in ["docs/internals/testing.md"] {
+    for name in NAME_TESTS {
         let text = read(name);
         let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter_map(test_named).collect();
         assert!(named.len() > 5, "{name} names tests");
