@@ -208,7 +208,7 @@ async fn readmit(desk: &Desk, filter: Filter, done: &mut Replayed) -> Result<(),
             // In this order a crash between the two leaves a letter too many, never one too few (R4).
             Ok(()) => {
                 done.readmitted += 1;
-                store.discard(Filter { ids: vec![id], ..Filter::default() }).await?;
+                store.readmitted(id).await?;
             }
             // The next page begins after a letter that stays.
             Err(problem) => {

@@ -34,8 +34,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -169,6 +169,7 @@ struct Desk {
     parts: Parts,
     token: Live<Option<Arc<Secret>>>,
     started: Instant,
+    scrapes: Mutex<()>,
     exports: Arc<Semaphore>,
     captures: Arc<Semaphore>,
 }
@@ -186,6 +187,7 @@ impl Admin {
             parts,
             token: Live::new(config.token.map(Arc::new)),
             started: Instant::now(),
+            scrapes: Mutex::default(),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             captures: Arc::new(Semaphore::new(CAPTURES_MAX)),
         });

@@ -3,16 +3,19 @@
 
 use super::problem::Problem;
 use super::{Desk, SourceSummary};
+use crate::clock;
 use crate::dead_letter::Totals;
 use crate::dispatch::LaneStatus;
-use crate::journal::{self, Health};
+use crate::journal::{self, Account, Health};
+use crate::telemetry::metrics::delivery::LaneAccount;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// Everything `hookbus status` shows.
 #[derive(Serialize)]
@@ -59,7 +62,38 @@ fn what_hinders(accepting: bool, journal: Health) -> Option<&'static str> {
 
 /// The Prometheus text format, version 0.0.4.
 pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], desk.parts.metrics.render())
+    let rendered = {
+        // One at a time, or another scrape's numbers would come between: what is in one answer must add up (R4).
+        let _alone = desk.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.parts.dead_letters.show();
+        show_accounts(&desk.parts.lanes.status());
+        desk.parts.metrics.render()
+    };
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rendered)
+}
+
+fn show_accounts(lanes: &[LaneStatus]) {
+    let now = clock::now();
+    for LaneStatus { sink, lag, account, .. } in lanes {
+        let Account {
+            accepted,
+            delivered,
+            dead_lettered,
+            shed,
+            not_routed,
+            missing,
+            in_journal,
+            unaccounted,
+        } = *account;
+        let shown = LaneAccount {
+            accepted,
+            accounted: [delivered, dead_lettered, shed, not_routed, missing],
+            lag_events: in_journal,
+            unaccounted,
+            oldest_age: lag.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
+        };
+        shown.show(sink);
+    }
 }
 
 /// Everything at once.

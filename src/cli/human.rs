@@ -2,6 +2,7 @@
 //! Holds: what others wrote (a sink's error, a sender's name) cannot drive the terminal.
 
 use super::CliError;
+use crate::journal::Account;
 use crate::time::UnixMs;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -13,6 +14,19 @@ pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied());
     table
+}
+
+/// What became of every event of each sink: the first column is the sum of the others.
+pub(super) fn account_table() -> Table {
+    table(&["SINK", "ACCEPTED", "DELIVERED", "DEAD-LETTERED", "SHED", "NOT ROUTED", "MISSING", "IN JOURNAL"])
+}
+
+/// A row of it.
+pub(super) fn account_row(sink: &str, account: &Account) -> Vec<String> {
+    let Account { accepted, delivered, dead_lettered, shed, not_routed, missing, in_journal, unaccounted: _ } =
+        account;
+    let counts = [accepted, delivered, dead_lettered, shed, not_routed, missing, in_journal];
+    [harmless(sink)].into_iter().chain(counts.map(u64::to_string)).collect()
 }
 
 /// Text as one line for a terminal: control characters, which could drive it, become blanks.

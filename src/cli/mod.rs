@@ -1,6 +1,7 @@
 //! The command line: what each subcommand is called, what it takes, and how it ends.
-//! Holds: exit codes 0 done, 1 failed, 2 bad usage, 3 differs or not healthy, and for `run` 75 and 78; errors go to standard error, once.
-//! Live commands go through the admin listener and never touch the data directory, which one process owns.
+//! Holds: exit codes 0 done, 1 failed, 2 bad usage, 3 differs or not healthy, 75 the data directory is in use, and for
+//! `run` 78; errors go to standard error, once. Live commands go through the admin listener and never touch the data
+//! directory, which one process owns; `journal` reads it and writes nothing.
 
 mod capture;
 mod check;
@@ -8,6 +9,7 @@ mod client;
 mod dead_letters;
 mod files;
 mod human;
+mod journal;
 mod pinned;
 mod register;
 mod run;
@@ -50,6 +52,9 @@ enum Command {
     /// Look at, replay, discard or export what could not be delivered or read
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Look into the journal on disk, and recount it
+    #[command(subcommand)]
+    Journal(journal::Command),
 }
 
 /// How a subcommand ended where nothing went wrong with the command itself.
@@ -146,6 +151,7 @@ fn carry_out(arguments: Arguments) -> Result<Ending, CliError> {
         Command::Capture(arguments) => blocking(capture::capture(config, &arguments)),
         Command::Register(arguments) => blocking(register::register(config, &arguments)),
         Command::Status(arguments) => blocking(status::status(config, &arguments)),
+        Command::Journal(command) => journal::journal(config, &command),
         Command::DeadLetters(command) => blocking(dead_letters::dead_letters(config, &command)),
     }
 }

@@ -1,10 +1,11 @@
 //! `hookbus status`: health, journal, lanes, dead letters and sources of the running daemon.
-//! Holds: exit code 3 while no events are taken or a lane cannot deliver.
+//! Holds: exit code 3 while no events are taken, a lane cannot deliver, or what became of events does not add up (R4).
 
 use super::client::Client;
 use super::settings::AdminArguments;
 use super::{CliError, Ending, human};
 use crate::clock;
+use crate::journal::Account;
 use crate::time::UnixMs;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -53,8 +54,7 @@ struct Lane {
     lag: Lag,
     in_flight: u64,
     held: u64,
-    delivered: u64,
-    dead_lettered: u64,
+    account: Account,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +75,16 @@ struct DeadLetters {
     quarantined: u64,
     bytes: u64,
     bytes_max: u64,
+    accounts: BTreeMap<String, LetterAccount>,
+    quarantines: LetterAccount,
+    unaccounted: i64,
+}
+
+#[derive(Deserialize, Default)]
+struct LetterAccount {
+    created: u64,
+    replayed: u64,
+    discarded: u64,
 }
 
 #[derive(Deserialize)]
@@ -101,7 +111,22 @@ pub(super) async fn status(config: Option<&Path>, arguments: &Arguments) -> Resu
 impl Status {
     /// A lane that an operator paused, or whose sink asks for less, is as it should be.
     fn is_healthy(&self) -> bool {
-        self.ready && !self.lanes.iter().any(|lane| matches!(lane.state.as_str(), "away" | "stuck"))
+        let delivers = !self.lanes.iter().any(|lane| matches!(lane.state.as_str(), "away" | "stuck"));
+        self.ready && delivers && self.miscounts().is_empty()
+    }
+
+    /// What does not add up, a loud sentence each: it never should.
+    fn miscounts(&self) -> Vec<String> {
+        let verify = "stop the daemon and run `hookbus journal verify`";
+        let lanes = self.lanes.iter().filter(|lane| lane.account.unaccounted != 0).map(|lane| {
+            let (sink, events) = (human::harmless(&lane.sink), lane.account.unaccounted);
+            format!("THE EVENTS OF {sink} DO NOT ADD UP: {events} unaccounted for; {verify}")
+        });
+        let letters = (self.dead_letters.unaccounted != 0).then(|| {
+            let letters = self.dead_letters.unaccounted;
+            format!("THE DEAD LETTERS DO NOT ADD UP: {letters} unaccounted for; {verify}")
+        });
+        lanes.chain(letters).collect()
     }
 }
 
@@ -111,11 +136,15 @@ fn render(status: &Status, now: UnixMs) -> String {
         None if status.ready => "ready".to_owned(),
         reason => format!("NOT READY: {}", reason.as_deref().unwrap_or("no reason given")),
     };
-    let head = format!("hookbus {}, up {uptime}, {ready}", human::harmless(&status.version));
+    let mut head = format!("hookbus {}, up {uptime}, {ready}", human::harmless(&status.version));
+    for miscount in status.miscounts() {
+        head = format!("{head}\n{miscount}");
+    }
     [
         head,
         journal(&status.journal, now),
         lanes(&status.lanes, now),
+        accounts(&status.lanes),
         letters(&status.dead_letters),
         sources(&status.sources),
     ]
@@ -139,18 +168,7 @@ fn journal(journal: &Journal, now: UnixMs) -> String {
 }
 
 fn lanes(lanes: &[Lane], now: UnixMs) -> String {
-    let mut table = human::table(&[
-        "SINK",
-        "KIND",
-        "STATE",
-        "BEHIND",
-        "OLDEST",
-        "IN FLIGHT",
-        "HELD",
-        "DELIVERED",
-        "DEAD",
-        "WHY",
-    ]);
+    let mut table = human::table(&["SINK", "KIND", "STATE", "BEHIND", "OLDEST", "IN FLIGHT", "HELD", "WHY"]);
     for lane in lanes {
         let why = lane.failure.as_ref().map(|failure| format!("{}: {}", failure.reason, failure.detail));
         table.add_row([
@@ -161,10 +179,17 @@ fn lanes(lanes: &[Lane], now: UnixMs) -> String {
             human::age(lane.lag.oldest, now),
             lane.in_flight.to_string(),
             lane.held.to_string(),
-            lane.delivered.to_string(),
-            lane.dead_lettered.to_string(),
             human::harmless(&why.unwrap_or_default()),
         ]);
+    }
+    table.trim_fmt()
+}
+
+/// What became of everything, since each sink's counting began.
+fn accounts(lanes: &[Lane]) -> String {
+    let mut table = human::account_table();
+    for lane in lanes {
+        table.add_row(human::account_row(&lane.sink, &lane.account));
     }
     table.trim_fmt()
 }
@@ -179,11 +204,19 @@ fn letters(letters: &DeadLetters) -> String {
         .collect();
     let by_sink =
         if sinks.is_empty() { String::new() } else { format!(" ({})", human::harmless(&sinks.join(", "))) };
+    let sum = |of: fn(&LetterAccount) -> u64| letters.accounts.values().map(of).sum::<u64>();
     format!(
-        "dead letters: {count} undelivered{by_sink}, {} quarantined, {} of {}",
+        "dead letters: {count} undelivered{by_sink}, {} quarantined, {} of {}\n  \
+         ever made: {} ({} replayed, {} discarded); ever quarantined: {} ({} read at last, {} discarded)",
         letters.quarantined,
         human::bytes(letters.bytes),
         human::bytes(letters.bytes_max),
+        sum(|account| account.created),
+        sum(|account| account.replayed),
+        sum(|account| account.discarded),
+        letters.quarantines.created,
+        letters.quarantines.replayed,
+        letters.quarantines.discarded,
     )
 }
 
@@ -210,7 +243,10 @@ mod tests {
         let lane = json!({
             "sink": "orders", "kind": "http", "state": state,
             "failure": {"reason": "connection_refused", "detail": "nothing listens\u{1b}[2J"},
-            "lag": {"events": 3, "oldest": 1_000}, "in_flight": 1, "held": 2, "delivered": 40, "dead_lettered": 5,
+            "lag": {"events": 3, "oldest": 1_000}, "in_flight": 1, "held": 2, "account": {
+                "accepted": 48, "delivered": 40, "dead_lettered": 5, "shed": 0, "not_routed": 0, "missing": 0,
+                "in_journal": 3, "unaccounted": 0,
+            },
         });
         serde_json::from_value(json!({
             "version": "0.1.0", "uptime_seconds": 61, "ready": ready,
@@ -218,7 +254,9 @@ mod tests {
             "journal": {"health": "ready", "bytes": 2048, "bytes_max": 4096, "segments": 1, "records": 3,
                         "oldest": null, "damaged_ranges": 0},
             "lanes": [lane],
-            "dead_letters": {"by_sink": {"audit": 0, "orders": 5}, "quarantined": 1, "bytes": 10, "bytes_max": 20},
+            "dead_letters": {"by_sink": {"audit": 0, "orders": 5}, "quarantined": 1, "bytes": 10, "bytes_max": 20,
+                "accounts": {"orders": {"created": 9, "replayed": 3, "discarded": 1, "kept": 5}},
+                "quarantines": {"created": 1, "replayed": 0, "discarded": 0, "kept": 1}, "unaccounted": 0},
             "sources": [{"name": "zapi", "kind": "zapi", "path": "/hooks/zapi/***", "authenticated": true}],
             "later": "versions may say more",
         }))
@@ -240,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_add_up_is_said_first_and_loudly() {
+        let mut status = status_with(true, "running");
+        status.lanes[0].account.unaccounted = 2;
+        status.dead_letters.unaccounted = -1;
+        assert!(!status.is_healthy());
+        let text = render(&status, UnixMs(61_000));
+        let loud: Vec<&str> = text.lines().skip(1).take(2).collect();
+        assert!(loud[0].starts_with("THE EVENTS OF orders DO NOT ADD UP: 2 unaccounted for"), "{text}");
+        assert!(loud[1].starts_with("THE DEAD LETTERS DO NOT ADD UP: -1 unaccounted for"), "{text}");
+    }
+
+    #[test]
     fn the_tables_say_what_an_operator_looks_for() {
         let text = render(&status_with(false, "away"), UnixMs(61_000));
         for wanted in [
@@ -250,6 +300,7 @@ mod tests {
             "away",
             "connection_refused: nothing listens",
             "5 undelivered (orders 5), 1 quarantined",
+            "ever made: 9 (3 replayed, 1 discarded); ever quarantined: 1 (0 read at last, 0 discarded)",
             "/hooks/zapi/***",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");

@@ -3,7 +3,7 @@
 //! replay removes a letter).
 //! Absent on purpose: when a transaction begins and commits (`writer`).
 
-use super::ledger::Ledger;
+use super::ledger::{self, Counted, Ledger};
 use super::letter::{Draft, Letter};
 use super::rows::{self, Bounds, Kept, Position, kind_from_row, kind_to_row};
 use super::types::{ErrandKind, Filter, LetterId, Origin, StoreError};
@@ -19,6 +19,8 @@ pub(super) const SWEEP_ENTRIES_MAX: usize = 1024;
 pub(super) enum Action {
     Replay,
     Discard,
+    /// Away, because what was a quarantine is an event now.
+    Readmitted,
 }
 
 /// How an errand ended, as the store keeps it.
@@ -55,6 +57,7 @@ pub(super) struct Changes<'txn, 'ledger> {
     order: Table<'txn, (i64, &'static str), ()>,
     errands: Table<'txn, (&'static str, u64), (u8, &'static str)>,
     errand_numbers: Table<'txn, (&'static str, u8, &'static str), u64>,
+    counts: Table<'txn, (&'static str, u8), u64>,
     ledger: &'ledger mut Ledger,
     bytes_max: u64,
     /// Entries met that could not be read.
@@ -74,6 +77,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
             order: transaction.open_table(rows::ORDER)?,
             errands: transaction.open_table(rows::ERRANDS)?,
             errand_numbers: transaction.open_table(rows::ERRAND_NUMBERS)?,
+            counts: transaction.open_table(rows::COUNTS)?,
             ledger,
             bytes_max,
             unreadable: 0,
@@ -90,6 +94,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
                 Ok(letter) => self.ledger.letter_added(&letter.summary.origin, letter.payload_row_bytes),
                 Err(_undecodable) => {
                     self.unreadable += 1;
+                    self.ledger.unreadable_met();
                     let payload = self.payloads.get(id.value())?;
                     self.ledger.bytes_added(payload.map_or(0, |row| row.value().len() as u64));
                 }
@@ -104,6 +109,25 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
                 Err(_invalid) => self.unreadable += 1,
             }
         }
+        for row in self.counts.iter()? {
+            let (key, count) = row?;
+            let (origin, what) = key.value();
+            self.ledger.counted_before(origin, what, count.value());
+        }
+        Ok(())
+    }
+
+    /// A store that never counted begins with the letters that it holds.
+    pub(super) fn begin_counting(&mut self) -> Result<(), redb::Error> {
+        for (origin, kept) in self.ledger.uncounted() {
+            self.count(&origin, Counted::Created, kept)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, origin: &Origin, what: Counted, times: u64) -> Result<(), redb::Error> {
+        let count = self.ledger.counted(origin, what, times);
+        self.counts.insert((ledger::origin_to_row(origin), what.to_row()), count)?;
         Ok(())
     }
 
@@ -143,6 +167,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
                 draft.payload.write_to(row.as_mut());
                 drop(row);
                 self.ledger.letter_added(&summary.origin, letter.payload_row_bytes);
+                self.count(&summary.origin, Counted::Created, 1)?;
                 letter
             }
         };
@@ -168,11 +193,12 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
         for kept in walk.letters {
             swept += u64::from(match action {
                 Action::Replay => self.request_replay(kept)?,
-                Action::Discard => self.remove(&kept).map(|()| true)?,
+                Action::Discard => self.remove(&kept, Counted::Discarded).map(|()| true)?,
+                Action::Readmitted => self.remove(&kept, Counted::Replayed).map(|()| true)?,
             });
         }
         let ids_only = Filter { ids: filter.ids.clone(), ..Filter::default() };
-        if action == Action::Discard && *filter == ids_only {
+        if action != Action::Replay && *filter == ids_only {
             for id in &filter.ids {
                 swept += u64::from(self.erase_unreadable(id)?);
             }
@@ -208,7 +234,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
                 self.erase_unreadable(id)?;
             }
             (None, _, _) => {}
-            (Some(kept), ErrandKind::Replay, End::Delivered) => self.remove(&kept)?,
+            (Some(kept), ErrandKind::Replay, End::Delivered) => self.remove(&kept, Counted::Replayed)?,
             (
                 Some((mut letter, record_bytes)),
                 ErrandKind::Replay,
@@ -250,8 +276,9 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
     }
 
     /// Removes a letter with everything that hangs on it: a copy of what is no longer dead says nothing.
-    fn remove(&mut self, (letter, record_bytes): &Kept) -> Result<(), redb::Error> {
+    fn remove(&mut self, (letter, record_bytes): &Kept, why: Counted) -> Result<(), redb::Error> {
         let summary = &letter.summary;
+        self.count(&summary.origin, why, 1)?;
         self.unlist(letter, *record_bytes)?;
         self.letters.remove(summary.id.0.as_str())?;
         self.payloads.remove(summary.id.0.as_str())?;
@@ -272,6 +299,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
         let Some(record_bytes) = record else { return Ok(false) };
         let payload = self.payloads.remove(id.0.as_str())?.map(|row| row.value().len());
         self.ledger.bytes_removed((record_bytes + payload.unwrap_or(0)) as u64);
+        self.count(&Origin::Ingress, Counted::ErasedUnreadable, 1)?;
         self.order.retain(|(_, of), ()| of != id.0)?;
         let mut errands = Vec::new();
         for row in self.errand_numbers.iter()? {

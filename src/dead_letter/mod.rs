@@ -5,6 +5,7 @@
 
 mod changes;
 mod file;
+mod inspect;
 mod ledger;
 mod letter;
 mod reads;
@@ -15,10 +16,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use inspect::{Inspection, inspect};
 pub use reads::{DEAD_LETTER_ATTEMPTS, DEAD_LETTER_REASON, DEAD_LETTER_SINK, DEAD_LETTER_TIME};
 pub use types::{
-    Config, Errand, ErrandEnd, ErrandKind, Filter, LetterId, Origin, Payload, Quarantined, StoreError,
-    Summary, Totals, Undelivered,
+    Config, Errand, ErrandEnd, ErrandKind, Filter, LetterAccount, LetterId, Origin, Payload, Quarantined,
+    StoreError, Summary, Totals, Undelivered,
 };
 
 use crate::clock;
@@ -164,6 +166,15 @@ impl DeadLetters {
         self.sweep(Action::Discard, filter).await
     }
 
+    /// Deletes a quarantine that was read at last: counted as replayed, not as discarded.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn readmitted(&self, id: LetterId) -> Result<(), StoreError> {
+        let filter = Filter { ids: vec![id], ..Filter::default() };
+        self.sweep(Action::Readmitted, filter).await.map(|_gone| ())
+    }
+
     /// In bounded steps, so that lanes get their letters in between.
     async fn sweep(&self, action: Action, filter: Filter) -> Result<u64, StoreError> {
         let mut swept = 0;
@@ -250,6 +261,11 @@ impl DeadLetters {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.shared.ledger().totals(self.shared.bytes_max)
+    }
+
+    /// Sets the gauges and the counters that survive restarts, all from one moment. Called for each scrape.
+    pub fn show(&self) {
+        self.shared.ledger().show(self.shared.bytes_max);
     }
 
     /// Finishes what waits and closes the file.

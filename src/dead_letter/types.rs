@@ -202,4 +202,35 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes they may take (`dead_letters.disk_max`).
     pub bytes_max: u64,
+    /// What became of every letter, by sink.
+    pub accounts: std::collections::BTreeMap<SinkName, LetterAccount>,
+    /// What became of every quarantined body.
+    pub quarantines: LetterAccount,
+    /// Letters that cannot be read, or could not and were erased: nobody knows whose they are, so no account has them.
+    pub unreadable: u64,
+    /// What the accounts do not explain; 0, or the store has a defect or was damaged.
+    pub unaccounted: i64,
+}
+
+/// What became of letters since the store began to count them, which survives restarts. `created` is the sum of the
+/// others. A letter that dies again is the same letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LetterAccount {
+    /// Made.
+    pub created: u64,
+    /// Gone, because a replay was confirmed; of a quarantine: because its body could be read at last.
+    pub replayed: u64,
+    /// Deleted by somebody.
+    pub discarded: u64,
+    /// Still there.
+    pub kept: u64,
+}
+
+impl LetterAccount {
+    /// Letters that were made and are nowhere; negative where more are there than were made.
+    #[must_use]
+    pub fn unaccounted(&self) -> i64 {
+        let known = self.replayed.saturating_add(self.discarded).saturating_add(self.kept);
+        0i64.saturating_add_unsigned(self.created).saturating_sub_unsigned(known)
+    }
 }

@@ -44,11 +44,19 @@ impl Shared {
         let transaction = database.begin_write()?;
         let mut changes = Changes::begin(&transaction, &mut ledger, bytes_max)?;
         changes.recount()?;
+        changes.begin_counting()?;
         let unreadable = changes.unreadable;
         drop(changes);
         transaction.commit()?;
         metrics::store_started();
         ledger.show(bytes_max);
+        let unaccounted = ledger.totals(bytes_max).unaccounted;
+        if unaccounted != 0 {
+            tracing::error!(
+                unaccounted,
+                "the dead-letter store does not hold the letters that it should; `hookbus journal verify` says more"
+            );
+        }
         let shared = Shared {
             database: Mutex::new(Some(Arc::new(database))),
             ledger: Mutex::new(ledger),
@@ -176,7 +184,6 @@ fn commit(
     transaction.commit()?;
     metrics::committed(began.elapsed());
     shared.met_unreadable(unreadable);
-    ledger.show(shared.bytes_max);
     *locked(&shared.ledger) = ledger;
     Ok(answers)
 }

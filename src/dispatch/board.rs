@@ -2,10 +2,11 @@
 //! Holds: reading a board never waits for the lane.
 
 use crate::envelope::SinkName;
-use crate::journal::Lag;
+use crate::journal::{Account, Lag};
 use crate::sink::{Failure, Reason};
 use crate::telemetry::metrics::delivery::lane_ended_early;
 use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -49,6 +50,8 @@ pub struct LaneStatus {
     pub dead_lettered: u64,
     /// Given up under a full disk since start (`on_backlog_full = "shed_oldest"`).
     pub shed: u64,
+    /// What became of every event since the sink's counting began, which survives restarts (R4).
+    pub account: Account,
 }
 
 /// The part of the status that the lane itself knows.
@@ -77,11 +80,18 @@ pub(super) struct Board {
     kind: &'static str,
     look: Mutex<Look>,
     orders: watch::Sender<Orders>,
+    miscount_logged: AtomicBool,
 }
 
 impl Board {
     pub fn new(sink: SinkName, kind: &'static str) -> Self {
-        Board { sink, kind, look: Mutex::default(), orders: watch::Sender::default() }
+        Board {
+            sink,
+            kind,
+            look: Mutex::default(),
+            orders: watch::Sender::default(),
+            miscount_logged: AtomicBool::new(false),
+        }
     }
 
     pub fn show(&self, look: Look) {
@@ -114,7 +124,14 @@ impl Board {
         });
     }
 
-    pub fn status(&self, lag: Lag) -> LaneStatus {
+    pub fn status(&self, (account, lag): (Account, Lag)) -> LaneStatus {
+        if account.unaccounted != 0 && !self.miscount_logged.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                sink = %self.sink,
+                ?account,
+                "the lane's events do not add up; stop the daemon and run `hookbus journal verify`"
+            );
+        }
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner).clone();
         LaneStatus {
             sink: self.sink.clone(),
@@ -127,6 +144,7 @@ impl Board {
             delivered: look.delivered,
             dead_lettered: look.dead_lettered,
             shed: look.shed,
+            account,
         }
     }
 }

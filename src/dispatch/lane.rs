@@ -8,7 +8,6 @@ use super::errands::{ERRANDS_MAX, Errands};
 use super::settle::{Chore, ChoreDone, Item, Origin};
 use super::window::{Ticket, Window};
 use super::{LaneParts, Parts};
-use crate::clock;
 use crate::envelope::Envelope;
 use crate::journal::{Entry, Feed, Position, ReadError};
 use crate::shutdown::{Phase, Shutdown};
@@ -39,7 +38,7 @@ const OWN_COPY_BYTES_MAX: usize = 8 * 1024;
 const ANSWER_EXTRA: Duration = Duration::from_secs(5);
 /// How long a sink may take to close where nothing is left of the grace.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
-/// How often a lane publishes its lag, and looks again after the journal could not be read.
+/// How often a lane looks again after the journal could not be read.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A delivery that came back.
@@ -293,9 +292,6 @@ impl Lane {
     fn tick(&mut self) {
         self.reading_waits = false;
         self.errands.wanted |= std::mem::take(&mut self.errands.failed);
-        let lag = self.shared.journal.lag(self.parts.name.as_str()).unwrap_or_default();
-        let oldest_age = lag.oldest.map_or(Duration::ZERO, |oldest| clock::now().since(oldest));
-        self.metrics.lags(lag.events, oldest_age);
     }
 
     fn show(&mut self) {

@@ -88,7 +88,7 @@ impl Dispatcher {
     pub fn status(&self) -> Vec<LaneStatus> {
         self.boards
             .iter()
-            .map(|(name, board)| board.status(self.journal.lag(name.as_str()).unwrap_or_default()))
+            .map(|(name, board)| board.status(self.journal.account(name.as_str()).unwrap_or_default()))
             .collect()
     }
 

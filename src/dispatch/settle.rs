@@ -9,7 +9,7 @@ use crate::dead_letter::{
     DeadLetters, Errand, ErrandEnd, ErrandKind, LetterId, Quarantined, StoreError, Undelivered,
 };
 use crate::envelope::{Envelope, SinkName, SourceName};
-use crate::journal::{Entry, Position};
+use crate::journal::{Ending, Entry, Position};
 use crate::sink::{Failure, Outcome, Reason};
 use crate::telemetry::metrics::delivery::{OutcomeLabel, Settled};
 use crate::time::UnixMs;
@@ -233,7 +233,7 @@ impl Lane {
             ChoreDone::SetAside { entry, result: Ok(()), .. } => {
                 self.stuck = None;
                 self.setting_aside -= 1;
-                self.feed.settle(entry.position);
+                self.feed.settle(entry.position, Ending::DeadLettered);
                 self.metrics.settled(Settled::DeadLettered);
             }
             ChoreDone::SetAside { entry, detail, result: Err(error) } => {
@@ -254,7 +254,7 @@ impl Lane {
 
     pub fn not_routed(&mut self, position: Position) {
         self.metrics.settled(Settled::NotRouted);
-        self.feed.settle(position);
+        self.feed.settle(position, Ending::NotRouted);
     }
 
     /// Gives an event up because the disk is full and the configuration says so.
@@ -262,7 +262,7 @@ impl Lane {
         tracing::warn!(sink = %self.parts.name, event = event.id, "event shed: the disk budget is used up and on_backlog_full = \"shed_oldest\"");
         self.look.shed += 1;
         self.metrics.settled(Settled::Shed);
-        self.feed.settle(position);
+        self.feed.settle(position, Ending::Shed);
     }
 
     /// Sheds what is in hand, not out, and older than the journal can keep.
@@ -289,9 +289,19 @@ impl Lane {
         }
         self.metrics.settled(how);
         match item.origin {
-            Origin::Journal(position) => self.feed.settle(position),
+            Origin::Journal(position) => self.feed.settle(position, ending(how)),
             Origin::Errand(..) => self.errands.held -= 1,
         }
+    }
+}
+
+/// As the journal counts it.
+fn ending(how: Settled) -> Ending {
+    match how {
+        Settled::Delivered => Ending::Delivered,
+        Settled::DeadLettered => Ending::DeadLettered,
+        Settled::Shed => Ending::Shed,
+        Settled::NotRouted => Ending::NotRouted,
     }
 }
 

@@ -110,9 +110,16 @@ pub enum LockAttempt {
 /// The operating system's file system.
 pub struct RealDisk;
 
+/// The operating system's file system for those who only look: whatever would write is refused.
+pub struct ReadOnlyDisk;
+
 struct RealFile(File);
 struct RealLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 impl Held for RealLock {}
+
+/// There is no lock file, so no process has ever opened the journal there.
+struct NothingToHold;
+impl Held for NothingToHold {}
 
 /// To make a file, if it is not there, that only its owner may open.
 fn private() -> OpenOptions {
@@ -158,14 +165,55 @@ impl Disk for RealDisk {
                 file.write_all(note.as_bytes())?;
                 Ok(LockAttempt::Taken(Box::new(RealLock(file))))
             }
-            Err(TryLockError::WouldBlock) => {
-                let mut held_note = String::new();
-                file.take(64).read_to_string(&mut held_note)?;
-                Ok(LockAttempt::HeldByOther(held_note))
-            }
+            Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldByOther(read_note(file)?)),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create_dir(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(directory)
+    }
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(path)?)))
+    }
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync_dir(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    /// Several may look at once; none while a process has the journal open, and no process opens it meanwhile.
+    fn lock(&self, path: &Path, _note: &str) -> io::Result<LockAttempt> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(LockAttempt::Taken(Box::new(NothingToHold)));
+            }
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(LockAttempt::Taken(Box::new(RealLock(file)))),
+            Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldByOther(read_note(file)?)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Who holds a lock, as they wrote it down.
+fn read_note(file: File) -> io::Result<String> {
+    let mut note = String::new();
+    file.take(64).read_to_string(&mut note)?;
+    Ok(note)
 }
 
 impl DiskFile for RealFile {

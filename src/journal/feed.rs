@@ -4,7 +4,7 @@
 
 use super::reader::{Fetched, ReadPlace, ReadRequest};
 use super::shared::{Cursor, Shared, lock};
-use super::types::{Entry, Position, ReadError};
+use super::types::{Deferral, Ending, Entry, Position, ReadError};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Feed {
 
 impl Feed {
     pub(super) fn new(shared: Arc<Shared>, cursor: Arc<Cursor>) -> Feed {
-        let next = lock(&cursor.state).progress.through() + 1;
+        let next = lock(&cursor.state).standing.progress().through() + 1;
         let published = shared.published.subscribe();
         Feed {
             shared,
@@ -70,10 +70,18 @@ impl Feed {
         }
     }
 
-    /// Marks a record as settled for this cursor: confirmed, dead-lettered or shed. Cheap; saved lazily, never ahead.
-    pub fn settle(&self, position: Position) {
+    /// Marks a record as settled for this cursor. Cheap; saved lazily, never ahead. The first ending counts.
+    pub fn settle(&self, position: Position, ending: Ending) {
         if position.0 <= self.shared.durable() {
-            self.cursor.settle(position.0, position.0);
+            self.cursor.settle(position.0, ending);
+        }
+    }
+
+    /// Notes of an unsettled record when it is to be tried again; [`Entry::deferral`] gives the newest that was saved
+    /// back after a restart. Cheap; saved lazily, and forgotten when the record is settled.
+    pub fn defer(&self, position: Position, deferral: Deferral) {
+        if position.0 <= self.shared.durable() {
+            self.cursor.defer(position.0, deferral);
         }
     }
 
@@ -104,10 +112,13 @@ impl Feed {
                     let recent = recent.get_or_insert_with(|| lock(&self.shared.recent));
                     let Some((arrival, payload)) = recent.get(self.next) else { break };
                     self.next += 1;
-                    Entry { position: Position(self.next - 1), arrival, payload }
+                    Entry { position: Position(self.next - 1), arrival, payload, deferral: None }
                 }
             };
-            if !state.progress.is_settled(entry.position.0) {
+            if !state.standing.progress().is_settled(entry.position.0) {
+                // Noted by an earlier opening: in this one the record was not given yet.
+                let deferral = state.standing.deferral(entry.position.0).cloned();
+                let entry = Entry { deferral, ..entry };
                 bytes += entry.payload.len();
                 state.outstanding.insert(entry.position.0, entry.arrival);
                 entries.push(entry);
@@ -149,12 +160,12 @@ impl Feed {
         let mut expected = self.next;
         for entry in &fetched.entries {
             if entry.position.0 > expected {
-                self.cursor.settle(expected, entry.position.0 - 1);
+                self.cursor.miss(expected, entry.position.0 - 1);
             }
             expected = entry.position.0 + 1;
         }
         if fetched.through >= expected {
-            self.cursor.settle(expected, fetched.through);
+            self.cursor.miss(expected, fetched.through);
         }
     }
 }

@@ -46,13 +46,13 @@ impl Housekeeping {
             self.tick();
             self.wait();
         }
-        self.save_cursors();
+        self.save_cursors(Saving::Now);
     }
 
     fn tick(&mut self) {
         // First, because the writer may be waiting for it.
         self.make_spare();
-        self.save_cursors();
+        self.save_cursors(Saving::Lazily);
         self.delete_expired();
         self.measure_damage();
         self.publish_shedding();
@@ -67,10 +67,10 @@ impl Housekeeping {
     }
 
     /// Writes every cursor that moved to its older slot.
-    fn save_cursors(&mut self) {
+    fn save_cursors(&mut self, how: Saving) {
         let mut fails = false;
         for cursor in self.shared.cursors.values() {
-            let Err(error) = save(&self.shared, cursor) else { continue };
+            let Err(error) = save(&self.shared, cursor, how) else { continue };
             metrics::cursor_save_failed();
             if !self.cursor_saves_fail {
                 let cursor = &cursor.spec.name;
@@ -233,7 +233,12 @@ impl Housekeeping {
 
     /// Frees the oldest settled segment before its retention is over: to refuse new records would be worse.
     fn free_early(&mut self) -> bool {
-        self.save_cursors();
+        let watermarks = self.shared.cursors.values().map(|cursor| watermark(cursor));
+        let would_pass = watermarks.min();
+        if lock(&self.shared.table).settled(would_pass).is_none() {
+            return false;
+        }
+        self.save_cursors(Saving::Now);
         let settled = lock(&self.shared.table).settled(self.shared.passed()).cloned();
         let Some(segment) = settled else { return false };
         let deleted = self.delete(&segment);
@@ -255,7 +260,6 @@ impl Housekeeping {
         } else {
             None
         };
-        let watermark = |cursor: &Cursor| lock(&cursor.state).progress.through();
         let cursors = || self.shared.cursors.values();
         let give_up = oldest_end
             .filter(|end| cursors().all(|cursor| cursor.spec.sheddable || watermark(cursor) + 1 >= *end));
@@ -266,21 +270,39 @@ impl Housekeeping {
     }
 }
 
+/// When a cursor that moved is saved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Saving {
+    /// When it has rested from the last time.
+    Lazily,
+    /// At once: something waits for it.
+    Now,
+}
+
+/// What is settled without a gap, saved or not.
+fn watermark(cursor: &Cursor) -> u64 {
+    lock(&cursor.state).standing.progress().through()
+}
+
 /// Saves a cursor that moved.
 ///
 /// # Errors
 /// What the operating system said; the cursor stays to be saved.
-pub(super) fn save(shared: &Shared, cursor: &Cursor) -> io::Result<()> {
-    let progress = {
+fn save(shared: &Shared, cursor: &Cursor, how: Saving) -> io::Result<()> {
+    let mut slots = lock(&cursor.slots);
+    if how == Saving::Lazily && slots.rests() {
+        return Ok(());
+    }
+    let standing = {
         let mut state = lock(&cursor.state);
         if !std::mem::take(&mut state.dirty) {
             return Ok(());
         }
-        state.progress.clone()
+        state.standing.clone()
     };
-    let saved = lock(&cursor.slots).save(&*shared.disk, &shared.paths.cursors, &progress);
+    let saved = slots.save(&*shared.disk, &shared.paths.cursors, &standing);
     match &saved {
-        Ok(()) => cursor.saved_through.store(progress.through(), Ordering::Release),
+        Ok(()) => cursor.saved_through.store(standing.progress().through(), Ordering::Release),
         Err(_) => lock(&cursor.state).dirty = true,
     }
     saved

@@ -5,7 +5,8 @@
 //!
 //! Three threads do the work: the writer (`writer`), housekeeping (`housekeeping`) and the reader for lanes that are
 //! behind (`reader`). The handle and the feeds talk to them through `shared`. One layer a file, lowest first:
-//! disk, salvage, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe.
+//! disk, salvage, record, segment, scan, recovery; cursor and `cursor_file`; table, recent, dedupe. Beside them
+//! `inspect` looks at a journal that nobody has open.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ mod dedupe;
 mod disk;
 mod feed;
 mod housekeeping;
+pub mod inspect;
 mod reader;
 mod recent;
 mod record;
@@ -35,12 +37,12 @@ mod tests;
 mod types;
 mod writer;
 
-pub use disk::{Disk, DiskFile, Held, LockAttempt, RealDisk};
+pub use disk::{Disk, DiskFile, Held, LockAttempt, ReadOnlyDisk, RealDisk};
 pub use feed::Feed;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use types::{
-    AppendError, Appended, Config, CursorSpec, Dedupe, Engine, Entry, Health, Lag, OpenError, Position,
-    ReadError, Record, Status,
+    Account, AppendError, Appended, Config, CursorSpec, Dedupe, Deferral, Ending, Engine, Entry, Health, Lag,
+    NOTE_BYTES_MAX, OpenError, Position, ReadError, Record, Status, Tally,
 };
 
 use crate::telemetry::metrics::journal as metrics;
@@ -193,19 +195,39 @@ impl Journal {
     /// How far the cursor `name` is behind; `None` where there is no such cursor.
     #[must_use]
     pub fn lag(&self, name: &str) -> Option<Lag> {
+        self.tally(name).map(|(_, lag)| lag)
+    }
+
+    /// What became of the records before the cursor `name`, and how far it is behind: of one moment, so that they add
+    /// up. `None` where there is no such cursor.
+    #[must_use]
+    pub fn tally(&self, name: &str) -> Option<(Tally, Lag)> {
+        self.standing(name).map(|(_, tally, lag)| (tally, lag))
+    }
+
+    /// The same, added up.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<(Account, Lag)> {
+        self.standing(name).map(|(last, tally, lag)| (Account::of(last, &tally, lag.events), lag))
+    }
+
+    /// The last durable number, and how the cursor stands to it.
+    fn standing(&self, name: &str) -> Option<(u64, Tally, Lag)> {
         let cursor = self.shared.cursors.get(name)?;
-        let durable = self.shared.durable();
-        let (events, unread, outstanding) = {
+        let (durable, tally, events, unread, outstanding) = {
             let state = lock(&cursor.state);
+            // Under the lock: what is settled later is durable later.
+            let durable = self.shared.durable();
             let outstanding = state.outstanding.first_key_value().map(|(_, arrival)| *arrival);
-            (state.progress.unsettled(durable), state.progress.through() + 1, outstanding)
+            let (tally, progress) = (state.standing.tally(), state.standing.progress());
+            (durable, tally, progress.unsettled(durable), progress.through() + 1, outstanding)
         };
         if events == 0 {
-            return Some(Lag::default());
+            return Some((durable, tally, Lag::default()));
         }
         let recent = || lock(&self.shared.recent).get(unread).map(|(arrival, _)| arrival);
         let segment = || lock(&self.shared.table).holding(unread).map(|segment| segment.first_ms);
-        Some(Lag { events, oldest: outstanding.or_else(recent).or_else(segment) })
+        Some((durable, tally, Lag { events, oldest: outstanding.or_else(recent).or_else(segment) }))
     }
 
     /// Writes what waits, saves the cursors, releases the lock. Later calls of `append` fail with `Closed`.

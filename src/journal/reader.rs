@@ -88,6 +88,7 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) ->
                         position: Position(record.sequence),
                         arrival: record.arrival,
                         payload: unpinned(&record.payload, record.chunk_bytes),
+                        deferral: None,
                     });
                 }
             }

@@ -5,7 +5,7 @@
 //! A bad record with no sound one behind it is the torn end of an unanswered write, and is cut. With one, it is
 //! damage: that range is set aside and everything else stays.
 
-use super::cursor::Progress;
+use super::cursor::{Progress, Standing};
 use super::cursor_file::{self, Loaded, Slots};
 use super::damage;
 use super::dedupe::Remembered;
@@ -318,7 +318,7 @@ fn load_cursors(disk: &dyn Disk, paths: &Paths, specs: &[CursorSpec]) -> Result<
         let (slots, state) =
             Slots::load(disk, &paths.cursors, name).map_err(at(&paths.cursors.join(name)))?;
         match &state {
-            Loaded::Saved(progress) => loaded.highest = loaded.highest.max(progress.highest()),
+            Loaded::Saved(standing) => loaded.highest = loaded.highest.max(standing.progress().highest()),
             Loaded::Newer(path, found) => {
                 return Err(OpenError::NewerFormat {
                     path: path.display().to_string(),
@@ -351,33 +351,35 @@ fn open_cursors(
     let mut cursors = HashMap::new();
     for spec in specs {
         let Some((mut slots, state)) = loaded.by_name.remove(&spec.name) else { continue };
-        let (progress, is_saved) = match state {
-            Loaded::Saved(progress) => (progress, true),
+        let begin_after = |through| Standing::beginning_at(Progress::through_only(through));
+        let (standing, is_saved) = match state {
+            Loaded::Saved(standing) => (standing, true),
             // A new sink gets what comes from now on; its place is on disk before anything can come.
-            Loaded::New => (Progress::through_only(next_sequence - 1), false),
+            Loaded::New => (begin_after(next_sequence - 1), false),
             Loaded::Unreadable | Loaded::Newer(..) => {
                 tracing::error!(
                     cursor = spec.name,
                     "both slots of a cursor are damaged; it starts at the oldest record"
                 );
                 let oldest = found.first().map_or(next_sequence, |one| one.header.first);
-                (Progress::through_only(oldest - 1), false)
+                (begin_after(oldest - 1), false)
             }
         };
         if !is_saved {
             let path = paths.cursors.join(&spec.name);
             // Both slots, so that saving it later needs no room on a disk that is full by then.
             for _ in 0..2 {
-                slots.save(disk, &paths.cursors, &progress).map_err(at(&path))?;
+                slots.save(disk, &paths.cursors, &standing).map_err(at(&path))?;
             }
         }
         // What was read may lie in the page cache only, left by a process that died before its sync: nothing is
         // deleted by it before it has been saved again.
-        let (saved_through, dirty) = if is_saved { (0, true) } else { (progress.through(), false) };
+        let (saved_through, dirty) =
+            if is_saved { (0, true) } else { (standing.progress().through(), false) };
         let cursor = Cursor {
             spec: spec.clone(),
             saved_through: AtomicU64::new(saved_through),
-            state: Mutex::new(CursorState { progress, outstanding: BTreeMap::new(), dirty }),
+            state: Mutex::new(CursorState { standing, outstanding: BTreeMap::new(), dirty }),
             slots: Mutex::new(slots),
             taken: AtomicBool::new(false),
             shed_before: watch::Sender::new(None),

@@ -1,15 +1,16 @@
 //! What the handle, the feeds and the three threads share: paths, limits, and state behind locks.
 //! Holds: the durable sequence number moves only with a [`SyncedThrough`] (R1); `Failed` and `Closed` are final (R6).
-//! Lock order: `spare` before `table`, a cursor's `state` before `recent`; every other lock is taken alone.
+//! Lock order: `spare` before `table`, a cursor's `slots` before its `state`, that before `recent`; every other lock is
+//! taken alone.
 
-use super::cursor::Progress;
+use super::cursor::Standing;
 use super::cursor_file::Slots;
 use super::disk::{Disk, DiskFile};
 use super::reader::ReadRequest;
 use super::recent::{Batch, Recent};
 use super::segment::SyncedThrough;
 use super::table::Table;
-use super::types::{CursorSpec, Health, Position};
+use super::types::{CursorSpec, Deferral, Ending, Health, NOTE_BYTES_MAX, Position};
 use crate::telemetry::metrics::journal as metrics;
 use crate::time::UnixMs;
 use std::collections::{BTreeMap, HashMap};
@@ -65,7 +66,7 @@ pub(super) struct Published {
 
 /// A cursor's state in memory.
 pub(super) struct CursorState {
-    pub progress: Progress,
+    pub standing: Standing,
     /// Given by the feed and not settled; bounded by what the lane holds.
     pub outstanding: BTreeMap<u64, UnixMs>,
     /// Differs from what was saved last.
@@ -85,13 +86,24 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Settles `first..=last`, which must be durable.
-    pub(super) fn settle(&self, first: u64, last: u64) {
+    /// Settles a record, which must be durable.
+    pub(super) fn settle(&self, sequence: u64, ending: Ending) {
         let mut state = lock(&self.state);
-        if first == last {
-            state.outstanding.remove(&first);
-        }
-        state.dirty |= state.progress.settle(first, last);
+        state.outstanding.remove(&sequence);
+        state.dirty |= state.standing.settle(sequence, ending);
+    }
+
+    /// Settles `first..=last`, of which nothing is left: damaged or freed, and never given.
+    pub(super) fn miss(&self, first: u64, last: u64) {
+        let mut state = lock(&self.state);
+        state.dirty |= state.standing.miss(first, last);
+    }
+
+    /// Notes when a record is to be tried again.
+    pub(super) fn defer(&self, sequence: u64, mut deferral: Deferral) {
+        deferral.note.truncate(NOTE_BYTES_MAX);
+        let mut state = lock(&self.state);
+        state.dirty |= state.standing.defer(sequence, deferral);
     }
 }
 

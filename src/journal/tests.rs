@@ -49,7 +49,7 @@ async fn take(feed: &mut Feed, count: usize) -> Vec<String> {
         let next = feed.next(count - texts.len(), usize::MAX);
         let entries = tokio::time::timeout(PATIENCE, next).await.expect("a record that should be there");
         for entry in entries.unwrap() {
-            feed.settle(entry.position);
+            feed.settle(entry.position, Ending::Delivered);
             texts.push(String::from_utf8(entry.payload.to_vec()).unwrap());
         }
     }

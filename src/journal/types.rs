@@ -151,6 +151,101 @@ pub struct Entry {
     pub arrival: UnixMs,
     /// Head and body, contiguous.
     pub payload: Bytes,
+    /// What an earlier opening of the journal noted of it, if that was saved.
+    pub deferral: Option<Deferral>,
+}
+
+/// How a lane settled a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The sink confirmed it.
+    Delivered,
+    /// It is kept durably where a person can look at it.
+    DeadLettered,
+    /// It was given up for room, as configured.
+    Shed,
+    /// It is not this cursor's.
+    NotRouted,
+}
+
+/// What became of every record since a cursor's counting began. As durable as the ranges it belongs to: both are saved
+/// as they were at one moment, so that after a crash a record that is settled again is not counted twice.
+///
+/// Always, for records that are durable: `settled() + Lag::events` is the number of the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many records were settled or gone before the counting began.
+    pub began_after: u64,
+    /// Confirmed.
+    pub delivered: u64,
+    /// Dead-lettered, or set aside because they are no events.
+    pub dead_lettered: u64,
+    /// Shed.
+    pub shed: u64,
+    /// Not this cursor's.
+    pub not_routed: u64,
+    /// Damaged or freed before this cursor came to them.
+    pub missing: u64,
+}
+
+impl Tally {
+    /// How many records are settled, those from before the counting began included.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.began_after + self.delivered + self.dead_lettered + self.shed + self.not_routed + self.missing
+    }
+}
+
+/// Conservation for one cursor at one moment (R4): `accepted` is the sum of the six after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// Records accepted since the cursor's counting began.
+    pub accepted: u64,
+    /// Confirmed.
+    pub delivered: u64,
+    /// Kept as dead letters.
+    pub dead_lettered: u64,
+    /// Given up for room, as configured.
+    pub shed: u64,
+    /// Not this cursor's.
+    pub not_routed: u64,
+    /// Damaged or freed before this cursor came to them.
+    pub missing: u64,
+    /// Still to be settled.
+    pub in_journal: u64,
+    /// What is left over: always 0, or there is a defect; negative where more became of records than were accepted.
+    pub unaccounted: i64,
+}
+
+impl Account {
+    /// From the number of the last record, what was counted, and how many records are unsettled.
+    #[must_use]
+    pub fn of(last: u64, tally: &Tally, in_journal: u64) -> Account {
+        let Tally { began_after, delivered, dead_lettered, shed, not_routed, missing } = *tally;
+        let known = tally.settled().saturating_add(in_journal);
+        Account {
+            accepted: last.saturating_sub(began_after),
+            delivered,
+            dead_lettered,
+            shed,
+            not_routed,
+            missing,
+            in_journal,
+            unaccounted: 0i64.saturating_add_unsigned(last).saturating_sub_unsigned(known),
+        }
+    }
+}
+
+/// The most bytes of a [`Deferral`]'s note; the rest is cut off.
+pub const NOTE_BYTES_MAX: usize = 256;
+
+/// What a lane noted of a record that is to be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// When, by the wall clock.
+    pub due: UnixMs,
+    /// What the lane wants back, at most [`NOTE_BYTES_MAX`].
+    pub note: Bytes,
 }
 
 /// How far a cursor is behind.

@@ -29,6 +29,7 @@ impl Lanes for OneLane {
             delivered: 0,
             dead_lettered: 0,
             shed: 0,
+            account: Default::default(),
         }]
     }
     fn pause(&self, sink: &str) -> Result<(), NoSuchSink> {

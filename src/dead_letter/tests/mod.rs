@@ -1,5 +1,6 @@
 //! The store as its users see it, on a disk in memory that can fail and lose what was not synced.
 
+mod accounts;
 mod disk;
 mod errands;
 mod faults;

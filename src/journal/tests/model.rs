@@ -161,7 +161,7 @@ impl Run {
         for (index, entry) in next.unwrap().into_iter().enumerate() {
             self.model.note_given(sink, &entry);
             if settle_bits >> index & 1 == 1 {
-                feeds[sink].settle(entry.position);
+                feeds[sink].settle(entry.position, Ending::Delivered);
                 self.model.settled[sink].insert(attempt_of(&entry));
                 self.model.unsaved[sink].insert(attempt_of(&entry));
             }

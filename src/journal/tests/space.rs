@@ -220,7 +220,7 @@ async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
     let entries = cache.next(count, usize::MAX).await.unwrap();
     let shed: Vec<_> = entries.iter().filter(|entry| entry.position < before).collect();
     assert!(!shed.is_empty() && shed.len() < count, "the oldest segment's records, not all");
-    shed.iter().for_each(|entry| cache.settle(entry.position));
+    shed.iter().for_each(|entry| cache.settle(entry.position, Ending::Shed));
     until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
     cache.shed_before().wait_for(Option::is_none).await.unwrap();
     assert_eq!(*orders.shed_before().borrow(), None);

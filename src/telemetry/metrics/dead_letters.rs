@@ -15,6 +15,13 @@ const STORE_FAILED: &str = "hookbus_dead_letters_store_failed";
 const ERRANDS_OPEN: &str = "hookbus_dead_letters_errands_open";
 const ERRANDS_ENDED: &str = "hookbus_dead_letters_errands_ended_total";
 const QUARANTINES: &str = "hookbus_dead_letters_quarantined";
+const CREATED: &str = "hookbus_dead_letters_created_total";
+const GONE: &str = "hookbus_dead_letters_gone_total";
+const QUARANTINES_CREATED: &str = "hookbus_quarantines_created_total";
+const QUARANTINES_GONE: &str = "hookbus_quarantines_gone_total";
+const UNACCOUNTED: &str = "hookbus_dead_letters_unaccounted";
+const REPLAYED: &str = "replayed";
+const DISCARDED: &str = "discarded";
 
 /// What an errand was: a letter delivered again, or a copy for another sink.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +75,23 @@ pub fn describe() {
     describe_gauge!(ERRANDS_OPEN, "Replays and copies waiting for a sink's lane");
     describe_counter!(ERRANDS_ENDED, "Replays and copies that ended, by sink, kind and ending");
     describe_gauge!(QUARANTINES, "Bodies kept that could not be read");
+    describe_counter!(
+        CREATED,
+        "Dead letters made since the store began to count, by sink; survives restarts"
+    );
+    describe_counter!(GONE, "Dead letters replayed and discarded, by sink; survives restarts");
+    describe_counter!(
+        QUARANTINES_CREATED,
+        "Quarantines made since the store began to count; survives restarts"
+    );
+    describe_counter!(
+        QUARANTINES_GONE,
+        "Quarantines read at last (replayed) and discarded; survives restarts"
+    );
+    describe_gauge!(
+        UNACCOUNTED,
+        "Letters that were made and are nowhere; always 0, or the store has a defect"
+    );
 }
 
 /// The store is open.
@@ -75,12 +99,15 @@ pub fn store_started() {
     counter!(UNREADABLE).increment(0);
     gauge!(STORE_FAILED).set(0.0);
     gauge!(QUARANTINES).set(0.0);
+    gauge!(UNACCOUNTED).set(0.0);
+    quarantines_ended(0, 0, 0);
 }
 
 /// A sink is configured whose letters end up here, each for one of `reasons`.
 pub fn sink_started(sink: &SinkName, reasons: impl Iterator<Item = &'static str>) {
     gauge!(LETTERS, "sink" => sink.label()).increment(0.0);
     gauge!(ERRANDS_OPEN, "sink" => sink.label()).increment(0.0);
+    letters_ended(sink, 0, 0, 0);
     for reason in reasons {
         counter!(WRITTEN, "sink" => sink.label(), "reason" => reason).increment(0);
     }
@@ -123,6 +150,25 @@ pub fn store_failed() {
 /// So many letters are kept for a sink.
 pub fn letters_kept(sink: &SinkName, letters: u64) {
     gauge!(LETTERS, "sink" => sink.label()).set(letters as f64);
+}
+
+/// What became of a sink's letters. The numbers only grow.
+pub fn letters_ended(sink: &SinkName, created: u64, replayed: u64, discarded: u64) {
+    counter!(CREATED, "sink" => sink.label()).absolute(created);
+    counter!(GONE, "sink" => sink.label(), "how" => REPLAYED).absolute(replayed);
+    counter!(GONE, "sink" => sink.label(), "how" => DISCARDED).absolute(discarded);
+}
+
+/// What became of the quarantines. The numbers only grow.
+pub fn quarantines_ended(created: u64, replayed: u64, discarded: u64) {
+    counter!(QUARANTINES_CREATED).absolute(created);
+    counter!(QUARANTINES_GONE, "how" => REPLAYED).absolute(replayed);
+    counter!(QUARANTINES_GONE, "how" => DISCARDED).absolute(discarded);
+}
+
+/// So many letters are in no account.
+pub fn unaccounted(letters: i64) {
+    gauge!(UNACCOUNTED).set(letters as f64);
 }
 
 /// So many errands wait for a sink's lane.

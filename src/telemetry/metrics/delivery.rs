@@ -10,6 +10,9 @@ use std::time::Duration;
 const OUTCOMES: &str = "hookbus_delivery_outcomes_total";
 const DELIVERY_SECONDS: &str = "hookbus_delivery_seconds";
 const SETTLED: &str = "hookbus_lane_settled_total";
+const ACCEPTED: &str = "hookbus_lane_accepted_events";
+const ACCOUNTED: &str = "hookbus_lane_accounted_events";
+const UNACCOUNTED: &str = "hookbus_lane_unaccounted_events";
 const LAG_EVENTS: &str = "hookbus_lane_lag_events";
 const LAG_SECONDS: &str = "hookbus_lane_lag_seconds";
 const IN_FLIGHT: &str = "hookbus_lane_in_flight";
@@ -47,6 +50,7 @@ pub enum Settled {
 
 const OUTCOME_LABELS: [&str; 5] = ["delivered", "retry", "busy", "away", "reject"];
 const SETTLED_LABELS: [&str; 4] = ["delivered", "dead_lettered", "shed", "not_routed"];
+const ACCOUNTED_LABELS: [&str; 5] = ["delivered", "dead_lettered", "shed", "not_routed", "missing"];
 const STATE_LABELS: [&str; 5] = ["running", "paused", "busy", "away", "stuck"];
 
 /// Describes every series of this file.
@@ -54,6 +58,12 @@ pub fn describe() {
     describe_counter!(OUTCOMES, "Deliveries tried, by how they ended.");
     describe_histogram!(DELIVERY_SECONDS, "Time from handing an event to the sink until it answered.");
     describe_counter!(SETTLED, "Events a lane is done with, by how.");
+    describe_gauge!(ACCEPTED, "Events accepted since the sink's counting began; survives restarts.");
+    describe_gauge!(
+        ACCOUNTED,
+        "Events accepted since then that the lane is done with, by how. A crash may set it back by what it repeats."
+    );
+    describe_gauge!(UNACCOUNTED, "Accepted less accounted less lag: always 0, or there is a defect.");
     describe_gauge!(LAG_EVENTS, "Events in the journal that the lane has not settled.");
     describe_gauge!(LAG_SECONDS, "Age of the oldest event that the lane has not settled.");
     describe_gauge!(IN_FLIGHT, "Deliveries in flight.");
@@ -70,6 +80,35 @@ pub fn lane_ended_early(sink: &SinkName) {
     gauge!(IN_FLIGHT, "sink" => sink.label()).set(0.0);
 }
 
+/// Conservation for one lane at one moment (R4).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaneAccount {
+    /// Events accepted since the counting began.
+    pub accepted: u64,
+    /// Delivered, dead-lettered, shed, not routed, missing.
+    pub accounted: [u64; ACCOUNTED_LABELS.len()],
+    /// Not settled.
+    pub lag_events: u64,
+    /// What is left over.
+    pub unaccounted: i64,
+    /// Age of the oldest event that is not settled.
+    pub oldest_age: Duration,
+}
+
+impl LaneAccount {
+    /// Sets the lane's series. Called for each scrape, so that what one scrape shows is of one moment and adds up.
+    pub fn show(&self, sink: &SinkName) {
+        let of_sink = |name: &'static str| gauge!(name, "sink" => sink.label());
+        of_sink(ACCEPTED).set(precise(self.accepted));
+        for (ending, events) in ACCOUNTED_LABELS.into_iter().zip(self.accounted) {
+            gauge!(ACCOUNTED, "sink" => sink.label(), "ending" => ending).set(precise(events));
+        }
+        of_sink(LAG_EVENTS).set(precise(self.lag_events));
+        of_sink(UNACCOUNTED).set(self.unaccounted as f64);
+        of_sink(LAG_SECONDS).set(self.oldest_age.as_secs_f64());
+    }
+}
+
 /// One lane's series, looked up once.
 pub struct LaneMetrics {
     outcomes: [Counter; OUTCOME_LABELS.len()],
@@ -78,8 +117,6 @@ pub struct LaneMetrics {
     failures: Vec<Gauge>,
     shown: Option<(usize, Option<usize>)>,
     delivery_seconds: Histogram,
-    lag_events: Gauge,
-    lag_seconds: Gauge,
     in_flight: Gauge,
     held: Gauge,
 }
@@ -109,8 +146,6 @@ impl LaneMetrics {
             failures,
             shown: None,
             delivery_seconds: histogram!(DELIVERY_SECONDS, "sink" => sink.label()),
-            lag_events: of_sink(LAG_EVENTS),
-            lag_seconds: of_sink(LAG_SECONDS),
             in_flight: of_sink(IN_FLIGHT),
             held: of_sink(HELD),
         }
@@ -141,12 +176,6 @@ impl LaneMetrics {
         }
         self.in_flight.set(precise(in_flight as u64));
         self.held.set(precise(held as u64));
-    }
-
-    /// How far the lane is behind.
-    pub fn lags(&self, events: u64, oldest_age: Duration) {
-        self.lag_events.set(precise(events));
-        self.lag_seconds.set(oldest_age.as_secs_f64());
     }
 }
 
