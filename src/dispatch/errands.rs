@@ -43,7 +43,7 @@ impl Lane {
                 for errand in errands {
                     let bytes = errand.event.data.bytes().len();
                     let origin = Origin::Errand(errand.letter, errand.kind);
-                    self.add(Item::new(errand.event, errand.arrived, origin), bytes);
+                    self.add(Item::new(errand.event, errand.arrived, origin), bytes, None);
                 }
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 use super::board::{Board, LaneState, Look, Orders};
 use super::breaker::{Breaker, Permit};
 use super::errands::{ERRANDS_MAX, Errands};
+use super::lifetime::Lifetime;
 use super::settle::{Chore, ChoreDone, Item, Origin};
 use super::window::{Ticket, Window};
 use super::{LaneParts, Parts};
@@ -55,6 +56,7 @@ pub(super) struct Lane {
     pub feed: Feed,
     pub window: Window<Item>,
     pub breaker: Breaker,
+    pub lifetime: Lifetime,
     pub metrics: LaneMetrics,
     /// Counters and the failures that the breaker does not know.
     pub look: Look,
@@ -107,6 +109,7 @@ pub(super) async fn run(parts: LaneParts, shared: Parts, feed: Feed, board: Arc<
     let mut lane = Lane {
         window: Window::new(parts.config.order, HELD_MAX.max(in_flight_max) + ERRANDS_MAX, HELD_BYTES_MAX),
         breaker: Breaker::new(in_flight_max),
+        lifetime: Lifetime::default(),
         metrics: LaneMetrics::lane_started(&parts.name, Reason::ALL.iter().map(|reason| reason.label())),
         look: Look::default(),
         stuck: None,
@@ -216,6 +219,8 @@ impl Lane {
     }
 
     fn launch(&mut self, now: Instant) {
+        let may_send = matches!(self.breaker.permit(now), Permit::Send(_)) && !self.orders.paused;
+        self.lifetime.count(may_send, now);
         while !self.orders.paused {
             match self.breaker.permit(now) {
                 Permit::Send(most) if self.deliveries.len() < most => {
@@ -271,14 +276,16 @@ impl Lane {
             } else if self.shed_before.is_some_and(|before| entry.position < before) {
                 self.shed(entry.position, &event);
             } else {
-                self.add(Item::new(event, entry.arrival, Origin::Journal(entry.position)), bytes);
+                let mut item = Item::new(event, entry.arrival, Origin::Journal(entry.position));
+                let due = entry.deferral.map(|deferral| self.take_up(&mut item, &deferral));
+                self.add(item, bytes, due);
             }
         }
     }
 
-    pub fn add(&mut self, item: Item, bytes: usize) {
+    pub fn add(&mut self, item: Item, bytes: usize, due: Option<Instant>) {
         let key = item.event.partition_key().map(str::to_owned);
-        self.window.add(item, key.as_deref(), bytes);
+        self.window.add(item, key.as_deref(), bytes, due);
     }
 
     fn cannot_read(&mut self, error: &ReadError) {

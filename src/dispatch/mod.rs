@@ -5,8 +5,10 @@
 
 mod board;
 mod breaker;
+mod deferral;
 mod errands;
 mod lane;
+mod lifetime;
 mod retry;
 mod settle;
 mod window;

@@ -2,14 +2,16 @@
 //! Holds: R2: `Feed::settle` is called here only, for confirmed, durably dead-lettered, shed and foreign events.
 
 use super::breaker::Rejected;
+use super::deferral::{Tried, wait_after_restart};
 use super::lane::{Finished, Lane};
 use super::retry::{Policy, Step};
 use super::window::Ticket;
+use crate::clock;
 use crate::dead_letter::{
     DeadLetters, Errand, ErrandEnd, ErrandKind, LetterId, Quarantined, StoreError, Undelivered,
 };
 use crate::envelope::{Envelope, SinkName, SourceName};
-use crate::journal::{Ending, Entry, Position};
+use crate::journal::{Deferral, Ending, Entry, Position};
 use crate::sink::{Failure, Outcome, Reason};
 use crate::telemetry::metrics::delivery::{OutcomeLabel, Settled};
 use crate::time::UnixMs;
@@ -35,13 +37,35 @@ pub(super) struct Item {
     pub arrived: UnixMs,
     pub origin: Origin,
     pub attempts: u32,
-    /// When and why it failed first. Its age counts from here: the time that a sink was away makes no event too old.
-    pub first: Option<(Instant, Failure)>,
+    /// Its age counts from here: the time that a sink was away makes no event too old.
+    pub first: Option<FirstFailure>,
+}
+
+/// When and why an event failed first.
+#[derive(Clone, Debug)]
+pub(super) struct FirstFailure {
+    pub failure: Failure,
+    /// The lane's lifetime then or, for one that an earlier process saw, at the start;
+    at: Duration,
+    /// and how old the event was by then.
+    age_before: Duration,
+}
+
+impl FirstFailure {
+    fn age(&self, lifetime: Duration) -> Duration {
+        self.age_before + lifetime.saturating_sub(self.at)
+    }
 }
 
 impl Item {
     pub fn new(event: Envelope, arrived: UnixMs, origin: Origin) -> Self {
         Item { event: Arc::new(event), arrived, origin, attempts: 0, first: None }
+    }
+
+    /// Goes on counting where an earlier process stopped.
+    fn take_up(&mut self, tried: Tried, lifetime: Duration) {
+        self.attempts = tried.attempts;
+        self.first = Some(FirstFailure { failure: tried.first, at: lifetime, age_before: tried.age });
     }
 
     /// From the journal, and older than `position`.
@@ -131,20 +155,43 @@ impl Lane {
     }
 
     fn try_again(&mut self, ticket: Ticket, failure: Failure, now: Instant, jitter: f64) {
-        let retry = self.parts.config.retry;
-        let policy =
-            Policy { first: retry.first.get(), max: retry.max.get(), attempts_max: retry.attempts_max };
+        let (policy, lifetime) = (self.policy(), self.lifetime.reading(now));
         let Some(item) = self.window.get_mut(ticket) else { return };
         item.attempts = item.attempts.saturating_add(1);
-        let (since, _) = item.first.get_or_insert_with(|| (now, failure.clone()));
-        let life_left = retry.age_max.get().saturating_sub(now - *since);
+        let first = item.first.get_or_insert_with(|| FirstFailure {
+            failure: failure.clone(),
+            at: lifetime,
+            age_before: Duration::ZERO,
+        });
+        let age = first.age(lifetime);
+        let life_left = self.parts.config.retry.age_max.get().saturating_sub(age);
         match policy.step(item.attempts, life_left, jitter) {
             Step::After(delay) => {
                 tracing::debug!(sink = %self.parts.name, event = item.event.id, attempts = item.attempts, %failure, "delivery failed, to be tried again");
+                if let Origin::Journal(position) = item.origin {
+                    let tried = Tried { attempts: item.attempts, age, first: first.failure.clone() };
+                    let due = clock::now().plus(delay);
+                    self.feed.defer(position, Deferral { due, note: tried.to_note() });
+                }
                 self.window.wait(ticket, now + delay);
             }
             Step::GiveUp => self.bury(ticket, failure, Duration::ZERO),
         }
+    }
+
+    /// Takes up what an earlier process noted of an event; gives when the event may go again.
+    pub fn take_up(&self, item: &mut Item, deferral: &Deferral) -> Instant {
+        let now = Instant::now();
+        if let Some(tried) = Tried::from_note(&deferral.note) {
+            item.take_up(tried, self.lifetime.reading(now));
+        }
+        let policy = self.policy();
+        now + wait_after_restart(&policy, deferral.due, item.attempts, clock::now(), fastrand::f64())
+    }
+
+    fn policy(&self) -> Policy {
+        let retry = self.parts.config.retry;
+        Policy { first: retry.first.get(), max: retry.max.get(), attempts_max: retry.attempts_max }
     }
 
     fn delivered(&mut self, ticket: Ticket) {
@@ -315,7 +362,7 @@ async fn put(
     let Item { event, arrived, attempts, .. } = item;
     match &item.origin {
         Origin::Journal(_) => {
-            let first = item.first.as_ref().map_or(last, |(_, failure)| failure);
+            let first = item.first.as_ref().map_or(last, |first| &first.failure);
             let letter =
                 Undelivered { sink, event, arrived: *arrived, attempts: *attempts, first, last, copy_to };
             let id = store.put(letter).await?;

@@ -27,6 +27,8 @@ struct Slot<T> {
     chain: Option<Chain>,
     /// Its place among those that may go: where it came in, or where it was last sent to the end.
     place: u64,
+    /// It came in with a time before which it may not go, whenever its turn is.
+    due: Option<Instant>,
 }
 
 /// The window over items of type `T`.
@@ -83,8 +85,8 @@ impl<T> Window<T> {
         self.slots.len() - self.in_flight
     }
 
-    /// Takes in an event; `key` orders it under `order = key`.
-    pub fn add(&mut self, item: T, key: Option<&str>, bytes: usize) -> Ticket {
+    /// Takes in an event that may go at once or when it is `due`; `key` orders it under `order = key`.
+    pub fn add(&mut self, item: T, key: Option<&str>, bytes: usize, due: Option<Instant>) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let chain = match self.order {
@@ -107,7 +109,7 @@ impl<T> Window<T> {
         };
         let place = self.take_place();
         self.bytes += bytes;
-        self.slots.insert(ticket, Slot { item, bytes, chain, place });
+        self.slots.insert(ticket, Slot { item, bytes, chain, place, due });
         if first_of_chain {
             self.make_ready(ticket);
         }
@@ -200,8 +202,10 @@ impl<T> Window<T> {
     }
 
     fn make_ready(&mut self, ticket: Ticket) {
-        if let Some(slot) = self.slots.get(&ticket) {
-            self.ready.insert(slot.place, ticket);
+        let Some(slot) = self.slots.get_mut(&ticket) else { return };
+        match slot.due.take() {
+            Some(due) => self.waiting.push(Reverse((due, ticket))),
+            None => drop(self.ready.insert(slot.place, ticket)),
         }
     }
 

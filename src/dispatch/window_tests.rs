@@ -9,7 +9,7 @@ fn window(order: Order) -> Window<(Option<&'static str>, u32)> {
 }
 
 fn add(window: &mut Window<(Option<&'static str>, u32)>, key: Option<&'static str>, number: u32) -> Ticket {
-    window.add((key, number), key, 1)
+    window.add((key, number), key, 1, None)
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn strict_order_is_one_at_a_time() {
 fn room_ends_with_the_count_or_the_bytes() {
     let mut window: Window<u32> = Window::new(Order::None, 2, 100);
     assert_eq!((window.room(), window.room_bytes()), (2, 100));
-    window.add(1, None, 120);
+    window.add(1, None, 120, None);
     assert_eq!((window.room(), window.room_bytes()), (0, 0), "one event over the bytes fills it");
     let mut window: Window<u32> = Window::new(Order::None, 2, 100);
-    window.add(1, None, 1);
-    window.add(2, None, 1);
+    window.add(1, None, 1, None);
+    window.add(2, None, 1, None);
     assert_eq!(window.room(), 0);
 }
 
@@ -138,4 +138,25 @@ proptest! {
             Order::Strict => prop_assert!(ordered(settled.iter().map(|(_, n)| *n).collect())),
         }
     }
+}
+
+#[test]
+fn what_comes_in_with_a_time_waits_for_its_turn_and_for_that() {
+    let (mut window, now) = (Window::new(Order::Key, 10, 100), Instant::now());
+    let second = Duration::from_secs(1);
+    let first = window.add("first", Some("a"), 1, Some(now + second));
+    window.add("behind it", Some("a"), 1, Some(now + 5 * second));
+    let other = window.add("other", Some("b"), 1, None);
+    assert_eq!(
+        (window.send_next(now), window.send_next(now)),
+        (Some(other), None),
+        "its chain waits with it"
+    );
+    assert_eq!(window.next_due(), Some(now + second));
+    assert_eq!(window.send_next(now + second), Some(first));
+    window.settled(first);
+    assert_eq!(window.send_next(now + 4 * second), None, "its turn has come, its time has not");
+    assert_eq!(window.next_due(), Some(now + 5 * second));
+    assert_eq!(window.take_held(|item| *item == "behind it"), ["behind it"], "it can be given up meanwhile");
+    assert_eq!((window.next_due(), window.held()), (None, 0));
 }

@@ -8,7 +8,7 @@
 use super::cursor::{Progress, Standing};
 use super::cursor_file::{self, Loaded, Slots};
 use super::damage;
-use super::dedupe::Remembered;
+use super::dedupe::{Moment, Remembered};
 use super::disk::{Disk, DiskFile, Held, LockAttempt};
 use super::record::ALIGNMENT;
 use super::salvage;
@@ -25,6 +25,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What there was.
@@ -276,8 +277,9 @@ fn remember(
         newest_first.push(identities);
     }
     let mut remembered = Remembered::new(dedupe_max);
+    let steady = Instant::now();
     for (dedupe, arrival) in newest_first.into_iter().rev().flatten() {
-        remembered.remember(&dedupe, arrival);
+        remembered.recall(&dedupe, Moment { arrival, steady });
     }
     Ok(remembered)
 }

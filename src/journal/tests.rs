@@ -1,6 +1,7 @@
 //! The journal through its handle, on a real directory: what a user of it would notice.
 
 use super::*;
+mod cursors;
 mod faults;
 mod memory_disk;
 mod model;

@@ -4,7 +4,7 @@
 //! and the append are atomic, because both happen here.
 //! No artificial delay: the sync in progress is what gathers the next batch.
 
-use super::dedupe::Remembered;
+use super::dedupe::{Moment, Remembered};
 use super::recent::{Batch, Slice};
 use super::record::{self, Place};
 use super::segment::{self, Active, HEADER_BYTES, Header, SyncedThrough};
@@ -156,14 +156,14 @@ impl Writer {
     }
 
     fn is_known(&self, record: &Record) -> bool {
-        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, record.arrival))
+        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, moment(record)))
     }
 
     /// Encodes what is new; there is room.
     fn gather(&mut self, mut waiter: Waiter) {
         for record in &waiter.records {
             if let Some(dedupe) = &record.dedupe {
-                if !self.remembered.remember(dedupe, record.arrival) {
+                if !self.remembered.remember(dedupe, moment(record)) {
                     self.pending.duplicates += 1;
                     waiter.appended.push(Appended::Duplicate);
                     continue;
@@ -338,4 +338,9 @@ impl Command {
             Command::Close => 0,
         }
     }
+}
+
+/// Now, for a record that has just arrived.
+fn moment(record: &Record) -> Moment {
+    Moment { arrival: record.arrival, steady: Instant::now() }
 }

@@ -2,5 +2,6 @@
 //! own and flies, so that a wait of minutes costs nothing; only the disk takes its time.
 
 mod property;
+mod restarts;
 mod rig;
 mod scenarios;
