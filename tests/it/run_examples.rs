@@ -258,8 +258,8 @@ async fn the_service_of_systemd_archives_everything_and_signs_the_messages() {
     example.is_done().await;
     let archived = lines_of(&example.path("data/archive.ndjson"));
     let archived = sorted(archived.iter().map(of_document).collect());
-    let message = ("whatsapp", "io.z-api.message.received.text");
-    assert_eq!(archived, of_source_and_type(&[message, ("whatsapp", "io.z-api.message-status.read")]));
+    let message = ("whatsapp", "io.z-api.message.received");
+    assert_eq!(archived, of_source_and_type(&[message, ("whatsapp", "io.z-api.status.read")]));
     assert_eq!(crm.documents(), of_source_and_type(&[message]));
     let (path, headers, _) = &crm.taken()[0];
     assert_eq!(path, "/webhooks/whatsapp");
@@ -278,7 +278,7 @@ const NATS_USER: &str = "feed";
 const PASSWORD: &str = "a-password";
 
 impl Buses {
-    /// Ready as their operators would have them, all with TLS; their authorities in `brokers-ca.pem`.
+    /// Ready as their operators would have them, all with TLS, each with an authority of its own.
     async fn start(folder: &Path) -> Buses {
         let authority = Authority::new();
         let leaf = authority.leaf_files(folder, "nats");
@@ -296,10 +296,13 @@ impl Buses {
         rabbit.queue("ledger", json!({"x-queue-type": "quorum"})).await;
         rabbit.bind("ledger", "ledger", "#").await;
         rabbit.user("feed", PASSWORD, "^ledger$").await;
-        let authorities =
-            [kafka.file("ca.pem"), rabbit.ca()].map(|file| std::fs::read_to_string(file).unwrap());
-        std::fs::write(folder.join("brokers-ca.pem"), authority.pem() + &authorities.concat()).unwrap();
-        for (name, file) in [("kafka-client.pem", "client.pem"), ("kafka-client.key", "client.key")] {
+        authority.file(folder, "nats-ca.pem");
+        std::fs::copy(rabbit.ca(), folder.join("rabbit-ca.pem")).unwrap();
+        for (name, file) in [
+            ("kafka-ca.pem", "ca.pem"),
+            ("kafka-client.pem", "client.pem"),
+            ("kafka-client.key", "client.key"),
+        ] {
             std::fs::copy(kafka.file(file), folder.join(name)).unwrap();
         }
         // The ingress' own.
@@ -387,8 +390,8 @@ async fn the_central_feed_brings_each_event_to_every_bus_that_its_routes_say_and
     example.start(None).await;
 
     let samples = [
-        ("whatsapp", "io.z-api.message.received.text"),
-        ("sales", "br.com.plugzapi.message.received.text"),
+        ("whatsapp", "io.z-api.message.received"),
+        ("sales", "br.com.plugzapi.message.received"),
         ("payments", "com.stripe.invoice.paid"),
         ("shop", "com.shopify.orders.create"),
         ("repositories", "com.github.push"),
