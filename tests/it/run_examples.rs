@@ -12,7 +12,7 @@ use crate::support::eventually;
 use crate::support::oracle::lines_of;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
@@ -104,7 +104,8 @@ impl Example {
     async fn is_done(&self) {
         eventually("no sink is behind", || async {
             let output = self.hookbus(&["status", "--json"]).await;
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            let status: Value = serde_json::from_slice(&output.stdout).expect(&complaint);
             let lanes = status["lanes"].as_array().unwrap();
             let done = |lane: &Value| lane["lag"]["events"] == 0 && lane["state"] == "running";
             (output.status.success() && lanes.iter().all(done)).then_some(())
@@ -163,7 +164,17 @@ impl Endpoint {
         (endpoint, address)
     }
 
-    async fn take(State(endpoint): State<Endpoint>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
+    async fn take(
+        State(endpoint): State<Endpoint>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> StatusCode {
+        // `check --connect` asks without posting.
+        if method != Method::POST {
+            return StatusCode::METHOD_NOT_ALLOWED;
+        }
         if endpoint.refuses.load(Ordering::Relaxed) {
             return StatusCode::UNPROCESSABLE_ENTITY;
         }
