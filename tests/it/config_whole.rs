@@ -80,7 +80,7 @@ fn a_variable_of_the_built_in_default_is_named_when_it_is_wrong() {
     let errors = built_in(&[("HOOKBUS__INGRESS__LISTEN", "nowhere")]).err().unwrap();
     assert_eq!(
         errors.to_string(),
-        "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path \
+        "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", \"unix:\" and an absolute path, or \"systemd:\" and a name \
          (from environment variable HOOKBUS__INGRESS__LISTEN)"
     );
 }
@@ -209,13 +209,13 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
         (
             "a place in a list that is none",
             "[ingress]\nlisten = ['127.0.0.1:8080', 'unix:here']\n",
-            "ingress.listen.1: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path"
+            "ingress.listen.1: expected an address and a port such as \"127.0.0.1:8080\", \"unix:\" and an absolute path, or \"systemd:\" and a name"
                 .to_owned(),
         ),
         (
             "a port without its address",
             "[ingress]\nlisten = '8080'\n",
-            "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", or \"unix:\" and an absolute path"
+            "ingress.listen: expected an address and a port such as \"127.0.0.1:8080\", \"unix:\" and an absolute path, or \"systemd:\" and a name"
                 .to_owned(),
         ),
         (
