@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use hookbus::app::config::{Config, General, Loaded, Shutdown};
-use hookbus::sink::{CommonConfig, SINK_TYPES};
+use hookbus::sink::{CommonConfig, Reason, SINK_TYPES};
 use hookbus::source::SOURCE_TYPES;
 use hookbus::{admin, dead_letter, ingress, journal, source, telemetry};
 use serde::Serialize;
@@ -236,6 +236,59 @@ fn load(name: &str, text: &str) -> Loaded {
 
 fn named_by(text: &str, before: &str) -> Vec<String> {
     text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+// === The runbook
+
+#[test]
+fn the_runbook_knows_every_answer_state_reason_and_error() {
+    let runbook = read("docs/operating/recovery.md");
+    let mut unknown = BTreeSet::new();
+    let mut check = |what: String| {
+        if !runbook.contains(&what) {
+            unknown.insert(what);
+        }
+    };
+    for reason in Reason::ALL {
+        check(format!("| `{}` |", reason.label()));
+    }
+    for state in ["running", "paused", "busy", "away", "stuck"] {
+        check(format!("| `{state}` |"));
+    }
+    let answers = read("docs/reference/ingress.md");
+    let rows = answers.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5"));
+    let problems: Vec<&str> = rows.flat_map(|row| row.split('|').nth(2).unwrap().split(',')).collect();
+    assert!(problems.len() > 15, "{problems:?}");
+    problems.iter().for_each(|problem| check(problem.trim().to_owned()));
+    let mut sentences = Vec::new();
+    for file in sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        sentences.extend(code.split("tracing::error!(").skip(1).filter_map(sentence_of));
+    }
+    assert!(sentences.len() > 20, "{sentences:?}");
+    sentences.into_iter().for_each(&mut check);
+    assert_eq!(unknown, BTreeSet::new(), "not in the runbook");
+}
+
+/// The last text of a macro's arguments: what the line says.
+fn sentence_of(arguments: &str) -> Option<String> {
+    let until = arguments.find(");")?;
+    let texts: Vec<&str> = arguments[..until].split('"').collect();
+    texts.len().checked_sub(2).map(|last| texts[last].to_owned())
+}
+
+fn sources(folder: PathBuf) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() && name != "tests" {
+            found.extend(sources(path));
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 // === The reference

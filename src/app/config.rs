@@ -13,7 +13,7 @@ use crate::telemetry::logging;
 use crate::{admin, dead_letter, ingress, journal};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -116,22 +116,34 @@ pub fn process_environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// What [`Config::on_disk`] reads.
+pub struct OnDisk {
+    /// Where everything on disk is.
+    pub data_dir: PathBuf,
+    /// The names of the sinks.
+    pub sinks: BTreeSet<String>,
+}
+
 impl Config {
     /// Finds the file (`file`, else `HOOKBUS_CONFIG`, else one of [`FILES`]) and reads it; with none, the built-in default.
     ///
     /// # Errors
     /// [`ConfigErrors`] with everything that is wrong.
     pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded, ConfigErrors> {
-        let named = || environment.iter().find(|(name, text)| name == FILE_VARIABLE && !text.is_empty());
-        let found = || {
-            FILES
-                .iter()
-                .map(PathBuf::from)
-                // One that cannot be looked at is read, so that the error is said and no other configuration runs instead.
-                .find(|file| file.try_exists().unwrap_or(true))
-        };
-        let file = file.map(Path::to_owned).or_else(|| named().map(|(_, text)| text.into())).or_else(found);
-        Config::read(file, environment, std::io::stdout().is_terminal())
+        Config::read(found(file, environment), environment, std::io::stdout().is_terminal())
+    }
+
+    /// The same for whoever only looks at the data directory: nothing else is read, so that it works where the secrets
+    /// are not, for instance those that systemd keeps for a service only while that runs.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] where the file cannot be read or `data_dir` is no path.
+    pub fn on_disk(file: Option<&Path>, environment: &[(String, String)]) -> Result<OnDisk, ConfigErrors> {
+        let file = found(file, environment);
+        let root = layers(file.as_deref(), environment, std::io::stdout().is_terminal())?.root();
+        let General { data_dir, .. } = general(&root).extract()?;
+        let sinks = root.child("sinks").tables().into_iter().map(|(name, _)| name).collect();
+        Ok(OnDisk { data_dir, sinks })
     }
 
     /// Reads exactly this file, or the built-in default, which also writes to standard output where that is a terminal.
@@ -143,12 +155,7 @@ impl Config {
         environment: &[(String, String)],
         stdout_is_terminal: bool,
     ) -> Result<Loaded, ConfigErrors> {
-        let built_in = match (&file, stdout_is_terminal) {
-            (Some(_), _) => None,
-            (None, false) => Some(BUILT_IN.to_owned()),
-            (None, true) => Some(format!("{BUILT_IN}{BUILT_IN_SCREEN}")),
-        };
-        let layers = Layers::load(built_in.as_deref(), file.as_deref(), environment)?;
+        let layers = layers(file.as_deref(), environment, stdout_is_terminal)?;
         let config = Config::of(&layers)?;
         let warnings = checks::warnings(&config, &layers.root(), &layers.literal_secrets());
         Ok(Loaded { config, file, warnings, layers })
@@ -164,6 +171,40 @@ impl Config {
         errors.extend(checks::errors(&parts, &root));
         parts.complete().filter(|_| errors.is_empty()).ok_or(ConfigErrors(errors))
     }
+}
+
+/// The file that is named, else the first of [`FILES`] that is there.
+fn found(file: Option<&Path>, environment: &[(String, String)]) -> Option<PathBuf> {
+    let named = || environment.iter().find(|(name, text)| name == FILE_VARIABLE && !text.is_empty());
+    let found = || {
+        FILES
+            .iter()
+            .map(PathBuf::from)
+            // One that cannot be looked at is read, so that the error is said and no other configuration runs instead.
+            .find(|file| file.try_exists().unwrap_or(true))
+    };
+    file.map(Path::to_owned).or_else(|| named().map(|(_, text)| text.into())).or_else(found)
+}
+
+fn layers(
+    file: Option<&Path>,
+    environment: &[(String, String)],
+    stdout_is_terminal: bool,
+) -> Result<Layers, ConfigErrors> {
+    let built_in = match (file, stdout_is_terminal) {
+        (Some(_), _) => None,
+        (None, false) => Some(BUILT_IN.to_owned()),
+        (None, true) => Some(format!("{BUILT_IN}{BUILT_IN_SCREEN}")),
+    };
+    Layers::load(built_in.as_deref(), file, environment)
+}
+
+/// What stands in no section.
+fn general(root: &Section) -> Section {
+    let keys = root.keys();
+    let others: Vec<&str> =
+        keys.iter().map(String::as_str).filter(|key| !["data_dir", "routes"].contains(key)).collect();
+    root.without(&others)
 }
 
 /// The parts that could be read, each by itself, so that one part's errors hide no other's.
@@ -186,11 +227,8 @@ impl Parts {
         for key in root.keys().iter().filter(|key| !known.contains(&key.as_str())) {
             errors.push(root.error(key, unknown_section(key, &known)));
         }
-        let keys = root.keys();
-        let not_general: Vec<&str> =
-            keys.iter().map(String::as_str).filter(|key| !["data_dir", "routes"].contains(key)).collect();
         let parts = Parts {
-            general: part(&root.without(&not_general), &mut errors),
+            general: part(&general(root), &mut errors),
             ingress: part(&root.child("ingress"), &mut errors),
             admin: part(&root.child("admin"), &mut errors),
             journal: part(&root.child("journal"), &mut errors),

@@ -3,7 +3,8 @@
 //! only commands that touch the data directory beside `run`: `inspect` reads along with a running daemon, `verify` wants
 //! the directory for itself and says who has it (exit code 75).
 
-use super::{CliError, Ending, human, settings};
+use super::{CliError, Ending, human};
+use crate::app::config::{Config, process_environment};
 use crate::clock;
 use crate::dead_letter;
 use crate::envelope::Envelope;
@@ -43,7 +44,7 @@ pub(super) enum Command {
 }
 
 pub(super) fn journal(config: Option<&Path>, command: &Command) -> Result<Ending, CliError> {
-    let config = settings::load(config)?.config;
+    let config = Config::on_disk(config, &process_environment())?;
     let directory = config.data_dir.join("journal");
     match *command {
         Command::Inspect { records: true, from, limit, json } => {
@@ -59,7 +60,6 @@ pub(super) fn journal(config: Option<&Path>, command: &Command) -> Result<Ending
             Ok(Ending::Done)
         }
         Command::Verify { json } => {
-            let sinks = config.sinks.keys().map(|name| name.as_str().to_owned()).collect();
             // To the end: the dead letters belong to it.
             let held = match inspect::hold(&directory, &ReadOnlyDisk) {
                 Err(error @ OpenError::Locked { .. }) => {
@@ -70,7 +70,7 @@ pub(super) fn journal(config: Option<&Path>, command: &Command) -> Result<Ending
                 }
                 held => held.map_err(unreadable)?,
             };
-            let journal = inspect::verify(&directory, &ReadOnlyDisk, &sinks).map_err(unreadable)?;
+            let journal = inspect::verify(&directory, &ReadOnlyDisk, &config.sinks).map_err(unreadable)?;
             let dead_letters = dead_letter::inspect(&config.data_dir)
                 .map_err(|error| CliError::Failed(error.to_string()))?;
             drop(held);

@@ -449,6 +449,13 @@ fn what_is_probably_not_meant_is_warned_of() {
             vec![],
         ),
         (
+            "nor are several",
+            format!(
+                "{ENDS}[sinks.o.nats]\nurl = ['nats://one.example.com', 'nats://two.example.com']\nsubject = 's'\n"
+            ),
+            vec![],
+        ),
+        (
             "ends that no route joins",
             format!(
                 "{ENDS}[sources.a.generic]\n[sinks.b.file]\npath = 'b'\n[[routes]]\nfrom = ['inbox']\nto = ['events']\n"

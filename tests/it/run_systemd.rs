@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::process::Child;
 
 /// As systemd starts a service with a socket: the socket is descriptor 3, and the variables speak of this process.
-const AS_SYSTEMD: &str = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@""#;
+pub const AS_SYSTEMD: &str = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@""#;
 
 /// What a service manager keeps while the service comes and goes.
 struct Manager {

@@ -36,7 +36,10 @@ pub(super) fn errors(parts: &Parts, root: &Section) -> Vec<ConfigError> {
 pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[String]) -> Vec<ConfigError> {
     let mut findings = Findings { root, found: Vec::new() };
     // URLs and headers may hold a credential and so are never printed, but most hold none.
-    let is_mostly_open = |key: &&String| key.ends_with(".url") || key.contains(".headers.");
+    let is_mostly_open = |key: &&String| {
+        let without_index = key.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');
+        without_index.ends_with("url") || key.contains(".headers.")
+    };
     for key in literal_secrets.iter().filter(|key| !is_mostly_open(key)) {
         let problem =
             "is a secret written out; { env = \"NAME\" } or { file = \"/path\" } keeps it out of this file";

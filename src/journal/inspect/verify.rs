@@ -234,10 +234,13 @@ fn judge_cursor(cursor: &Looked, configured: &BTreeSet<String>, in_journal: u64,
     result.cursors.push(CursorRecount { name: name.clone(), is_configured, account });
 }
 
+/// Of cursors.
+const FIRST_FORMAT_THAT_COUNTS: u16 = 2;
+
 /// Everything that a cursor counts only grows from one saving to the next.
 fn is_behind_its_past(cursor: &Looked) -> bool {
-    // An older format counted nothing.
-    let formats_differ = cursor.found.slots[0].format != cursor.found.slots[1].format;
+    // Format 1 counted nothing: the counting of each slot begins where that slot stood.
+    let both_counted = cursor.found.slots.iter().all(|slot| slot.format >= FIRST_FORMAT_THAT_COUNTS);
     let (Some(newer), Some(older)) = (&cursor.standing, &cursor.older) else { return false };
     let counts = |standing: &super::super::cursor::Standing| {
         let tally = standing.tally();
@@ -245,7 +248,7 @@ fn is_behind_its_past(cursor: &Looked) -> bool {
     };
     let (now, then) = (newer.tally(), older.tally());
     newer.progress().through() < older.progress().through()
-        || (!formats_differ
+        || (both_counted
             && (now.began_after != then.began_after
                 || counts(newer).iter().zip(counts(older)).any(|(now, then)| *now < then)))
 }
