@@ -42,6 +42,7 @@ const FIRE: &[(&str, &str)] = &[
     ("HookbusRefusing", "full"),
     ("HookbusShedding", "busy"),
     ("HookbusSinkAway", "full"),
+    ("HookbusSinkCertificateRunsOut", "busy"),
     ("HookbusSinkPaused", "busy"),
     ("HookbusUnauthorized", "busy"),
     ("HookbusUnrouted", "busy"),
@@ -485,16 +486,18 @@ impl Scene {
              [sources.whatsapp]\n[sources.whatsapp.zapi]\napi = '{}'\ninstance = 'INSTANCE'\ntoken = 'token'\n\
              client_token = 'client'\npoll = '10s'\n\
              [[routes]]\nfrom = ['inbox', 'closed', 'whatsapp']\n\
-             to = ['audit', 'orders', 'picky', 'gone', 'news', 'waiting']\n\
+             to = ['audit', 'orders', 'picky', 'gone', 'news', 'waiting', 'secured']\n\
              [sinks.audit.file]\npath = 'audit.ndjson'\n{}{}[sinks.gone]\non_backlog_full = 'shed_oldest'\n{}\
              [sinks.news.nats]\nurl = '{}'\nsubject = 'hooks.news'\n\
-             [sinks.waiting]\non_backlog_full = 'shed_oldest'\n[sinks.waiting.file]\npath = 'waiting.ndjson'\n",
+             [sinks.waiting]\non_backlog_full = 'shed_oldest'\n[sinks.waiting.file]\npath = 'waiting.ndjson'\n\
+             [sinks.secured]\non_backlog_full = 'shed_oldest'\n[sinks.secured.http]\nurl = 'https://{}/'\nca = 'tls.crt'\n",
             admin_token(),
             gateway.api(),
             orders.table("orders"),
             picky.table("picky"),
             gone.table("gone"),
             nats.address(),
+            gone.address,
         );
         let busy = Daemon::start(folder, &config).await;
         let config = format!(
