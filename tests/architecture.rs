@@ -54,7 +54,7 @@ const HOMES: &[(&str, &str)] = &[
     ("tokio::fs", "nowhere"),
     (
         "rustix",
-        "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs src/ingress/sockets.rs src/app/service.rs",
+        "src/journal/disk.rs src/dead_letter/file.rs src/sink/stdout.rs src/ingress/sockets.rs src/app/service.rs src/app/process.rs",
     ),
     ("listenfd", "src/ingress/passed.rs"),
     ("figment", "src/config/layers.rs"),

@@ -428,3 +428,33 @@ fn links_in_code_and_to_other_sites_are_not_followed() {
     let text = "[a](a.md) [b](https://b) [c](c.md#d)\n```\n[d](d.md)\n```\n[e](#e)";
     assert_eq!(links(text), ["a.md", "c.md#d", "#e"]);
 }
+
+// === What SECURITY.md claims
+
+#[test]
+fn every_row_of_the_threat_model_names_a_test_and_each_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let text = read("SECURITY.md");
+    let rows: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| shown by |")).collect();
+    assert!(rows.len() >= 30, "{rows:#?}");
+    for row in rows {
+        let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let tests: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "SECURITY.md: no test shows {row}");
+        for test in tests {
+            assert!(code.contains(&format!("fn {test}(")), "SECURITY.md: there is no test {test}");
+        }
+    }
+}

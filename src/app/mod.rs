@@ -5,6 +5,7 @@ pub mod config;
 #[cfg(test)]
 mod fuzz_tests;
 mod operations;
+mod process;
 mod reload;
 mod service;
 
@@ -23,6 +24,7 @@ use crate::telemetry::prometheus;
 use crate::{admin, journal, provider};
 use config::Config;
 use operations::{OwnEvents, Readmission};
+pub use process::keep_to_itself;
 pub use reload::{Origin, Reloader};
 pub use service::ServiceManager;
 use std::collections::BTreeMap;

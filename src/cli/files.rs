@@ -39,7 +39,9 @@ impl NewFile {
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part);
+        // A part that an earlier try has left may be somebody's to read, or a link to elsewhere.
+        let _ = std::fs::remove_file(&part);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&part);
         let file = file
             .map_err(|source| CliError::Io { what: format!("cannot create {}", part.display()), source })?;
         Ok(NewFile { file, part, path: path.to_owned() })

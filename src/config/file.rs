@@ -20,13 +20,18 @@ pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
         Err(error) => Err(match error.kind() {
             ErrorKind::NotFound => format!("{name} does not exist"),
             ErrorKind::PermissionDenied => format!("{name} may not be read by this user"),
+            ErrorKind::InvalidInput => format!("{name} is not a regular file"),
             kind => format!("{name} cannot be read: {kind}"),
         }),
     }
 }
 
-/// The file's bytes, one more than `bytes_max` where there are more.
+/// The file's bytes, one more than `bytes_max` where there are more. Only of a regular file: whoever opens a pipe waits for
+/// its other end, and a start or a reload must not.
 pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
+    if !path.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -53,6 +58,9 @@ mod tests {
             let expected = expected.map_err(|problem| format!("{} {problem}", path.display()));
             assert_eq!(read_file(&path, 5), expected, "{sentence}");
         }
-        assert!(read_file(directory.path(), 5).unwrap_err().contains("cannot be read"));
+        assert!(read_file(directory.path(), 5).unwrap_err().ends_with(" is not a regular file"));
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(read_file(&socket, 5).unwrap_err().ends_with(" is not a regular file"));
     }
 }

@@ -140,6 +140,7 @@ pub(super) fn from_file(path: &str) -> Result<String, String> {
     let bytes = read_at_most(Path::new(path), FILE_BYTES_MAX).map_err(|error| match error.kind() {
         ErrorKind::NotFound => format!("{file} does not exist"),
         ErrorKind::PermissionDenied => format!("{file} may not be read by this user"),
+        ErrorKind::InvalidInput => format!("{file} is not a regular file"),
         kind => format!("{file} cannot be read: {kind}"),
     })?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

@@ -138,7 +138,7 @@ impl Handler {
             return reply::refused(&Problem::NotFound);
         };
         let visit = way.gate.meter.request_began();
-        let mut note = Note::begin(way.gate.spot.as_ref(), &head, way.path_secret_matched);
+        let mut note = Note::begin(way.gate.spot.as_ref(), &head);
         let taken = self.take(caller, &way, &head, body, &mut note).await;
         note.publish(&match &taken {
             Ok(Taken::Kept(kept)) => End::Kept(kept),
@@ -180,9 +180,9 @@ impl Handler {
     /// A note of a request whose path names a source but lacks its secret, or has one too many.
     fn note_of_lost(&self, head: &request::Parts) -> Note {
         let rest = head.uri.path().strip_prefix(HOOKS).unwrap_or_default();
-        let (name, goes_on) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+        let name = rest.split('/').next().unwrap_or_default();
         let spot = self.gates.get(name).and_then(|gate| gate.get().spot.clone());
-        Note::begin(spot.as_ref(), head, goes_on)
+        Note::begin(spot.as_ref(), head)
     }
 
     async fn take(

@@ -185,8 +185,13 @@ impl Place {
 
     /// Whether events could be written, without leaving a trace and without disturbing who writes now.
     fn check(&self) -> io::Result<()> {
-        match OpenOptions::new().append(true).open(&self.path) {
-            Ok(file) if file.metadata()?.is_file() => Ok(()),
+        // Whoever opens a pipe to write waits for its reader.
+        let opened = self.path.metadata().and_then(|metadata| match metadata.is_file() {
+            true => OpenOptions::new().append(true).open(&self.path)?.metadata(),
+            false => Ok(metadata),
+        });
+        match opened {
+            Ok(metadata) if metadata.is_file() => Ok(()),
             Ok(_) => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
             Err(error) if error.kind() == ErrorKind::NotFound && self.makes_directories => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound && self.directory().is_dir() => Ok(()),

@@ -3,6 +3,7 @@
 //! configuration and the file, never what is in it.
 
 use super::{Failure, Reason};
+use crate::config::read_file;
 use crate::envelope::SinkName;
 use crate::telemetry::metrics::tls as metrics;
 use crate::time::UnixMs;
@@ -16,6 +17,9 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The most bytes of one file; the bundle of all public authorities has a fifth of that.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const NOT_PEM: &str = "is not the PEM form of what is expected here";
 /// The most characters taken over from the TLS library's descriptions.
 const TEXT_CHARS_MAX: usize = 150;
 
@@ -58,8 +62,9 @@ impl TlsFiles {
             None => Ok(builder.with_no_client_auth()),
             Some((cert, key)) => {
                 let chain = certificates("cert", cert)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| problem("key", format!("{}: {}", key.display(), pem_problem(&error))))?;
+                let pem = read("key", key)?;
+                let key = PrivateKeyDer::from_pem_slice(&pem)
+                    .map_err(|_| problem("key", format!("{}: {NOT_PEM}", key.display())))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", error.to_string()))
             }
         }
@@ -163,18 +168,15 @@ fn trusted(ca: &Path) -> Result<RootCertStore, TlsProblem> {
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
+    let found = CertificateDer::pem_slice_iter(&read(key, path)?).collect::<Result<Vec<_>, _>>();
+    match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(problem(key, format!("{}: holds no certificate in PEM form", path.display()))),
-        Err(error) => Err(problem(key, format!("{}: {}", path.display(), pem_problem(&error)))),
+        // The message quotes the file.
+        Err(_) => Err(problem(key, format!("{}: {NOT_PEM}", path.display()))),
     }
 }
 
-fn pem_problem(error: &rustls_pki_types::pem::Error) -> String {
-    match error {
-        rustls_pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
-        // The other messages quote the file.
-        _ => "is not the PEM form of what is expected here".to_owned(),
-    }
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
+    read_file(path, FILE_BYTES_MAX).map_err(|text| problem(key, text))
 }

@@ -93,6 +93,10 @@ impl Scheme for Proofs {
         self.each().try_for_each(|scheme| scheme.verify(request))
     }
 
+    fn tolerance(&self) -> Option<std::time::Duration> {
+        self.each().find_map(Scheme::tolerance)
+    }
+
     fn sign(&self, draft: &Draft<'_>) -> Result<Proof, CannotSign> {
         let mut both = Proof::default();
         for scheme in self.each() {

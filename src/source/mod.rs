@@ -43,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// When a request arrived, and an identity of its own for events that carry none.
 #[derive(Clone, Copy, Debug)]
@@ -291,6 +292,10 @@ pub trait Source: Send + Sync {
     /// True where who sent a request shows only in its body: then [`Source::verify`] comes before the source's rate.
     fn signs(&self) -> bool {
         false
+    }
+    /// How old a signature may be; `None` where there is none, or none with a time.
+    fn tolerance(&self) -> Option<Duration> {
+        None
     }
     /// Checks the signature over the body's bytes, in constant time, and its age against the request's arrival. The body
     /// is the one after content codings were undone: senders sign what they wrote.

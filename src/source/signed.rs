@@ -68,6 +68,10 @@ impl<S: Scheme, D: Describe> Source for Signed<S, D> {
         self.scheme.present(head)
     }
 
+    fn tolerance(&self) -> Option<Duration> {
+        self.scheme.tolerance()
+    }
+
     fn signs(&self) -> bool {
         self.scheme.covers_body()
     }

@@ -444,6 +444,23 @@ fn what_is_probably_not_meant_is_warned_of() {
             ],
         ),
         (
+            "a copied request is forgotten before its signature is",
+            format!(
+                "[sources.s]\ndedupe = '1m'\n[sources.s.slack]\nsecret = {{ file = '/etc/hostname' }}\n{ENDS}"
+            ),
+            vec![
+                "sources.s.dedupe: is shorter than the tolerance for signatures: a request that somebody has copied \
+                 can be sent again after it",
+            ],
+        ),
+        (
+            "and here is not",
+            format!(
+                "[sources.s]\ndedupe = '5m'\n[sources.s.slack]\nsecret = {{ file = '/etc/hostname' }}\n{ENDS}"
+            ),
+            vec![],
+        ),
+        (
             "a URL is no secret by itself",
             format!("{ENDS}[sinks.o.http]\nurl = 'https://example.com'\nheaders = {{ a = 'b' }}\n"),
             vec![],

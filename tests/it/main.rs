@@ -40,6 +40,7 @@ mod run_container;
 mod run_kubernetes;
 mod run_monitoring;
 mod run_examples;
+mod run_security;
 mod run_systemd;
 mod run_upgrades;
 mod senders_cloudevents;

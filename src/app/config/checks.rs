@@ -50,6 +50,12 @@ pub(super) fn warnings(config: &Config, root: &Section, literal_secrets: &[Strin
         let problem = "takes posts from anybody who reaches ingress.listen; set path_secret or the dialect's own credential";
         findings.add_if(is_reachable && source.is_unauthenticated(), &format!("sources.{name}"), problem);
     }
+    for (name, source) in &config.sources {
+        let problem = "is shorter than the tolerance for signatures: a request that somebody has copied can be sent again after it";
+        let can_return =
+            source.dialect.tolerance().is_some_and(|tolerance| tolerance > source.config.dedupe.get());
+        findings.add_if(can_return, &format!("sources.{name}.dedupe"), problem);
+    }
     for (place, network) in config.ingress.trusted_proxies.iter().enumerate() {
         let problem = "trusts everybody: whoever sends may choose the address they seem to have";
         let key = format!("ingress.trusted_proxies.{place}");

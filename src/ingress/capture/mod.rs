@@ -53,8 +53,8 @@ struct Captured {
     at: UnixMs,
     address: Option<IpAddr>,
     method: Method,
-    /// More than the source's name stood in the path.
-    path_goes_on: bool,
+    /// What stood in the path behind the source's name: a path secret, or a try at one.
+    in_path: Option<String>,
     query: Option<String>,
     headers: HeaderMap,
     body: Body,
@@ -160,14 +160,15 @@ impl Drop for Watch {
 
 impl Note {
     /// Begins a note of a request where somebody watches its source.
-    pub(super) fn begin(spot: Option<&Arc<Spot>>, head: &request::Parts, path_goes_on: bool) -> Note {
+    pub(super) fn begin(spot: Option<&Arc<Spot>>, head: &request::Parts) -> Note {
         let watched = spot.filter(|spot| spot.watchers.load(Ordering::Relaxed) > 0);
         Note(watched.map(|spot| {
             let captured = Captured {
                 at: clock::now(),
                 address: None,
                 method: head.method.clone(),
-                path_goes_on,
+                // `/hooks/NAME/…`
+                in_path: head.uri.path().splitn(4, '/').nth(3).map(str::to_owned),
                 query: head.uri.query().map(str::to_owned),
                 headers: head.headers.clone(),
                 body: Body::NotRead,

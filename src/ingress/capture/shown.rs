@@ -20,8 +20,8 @@ const LEVELS_MAX: usize = 8;
 const TEXT_CHARS_MAX: usize = 8 * 1024;
 
 pub(super) fn line(source: &ConfiguredSource, captured: &Captured, with_body: bool) -> Bytes {
-    let mask = Mask(source);
-    let secret = if captured.path_goes_on { "/***" } else { "" };
+    let mask = Mask::new(source, captured.in_path.as_deref());
+    let secret = if captured.in_path.is_some() { "/***" } else { "" };
     let headers = captured.headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
         json!([name.as_str(), mask.value(name.as_str(), &value)])

@@ -20,7 +20,7 @@ fn captured(headers: &[(&'static str, &'static str)], query: &str, body: &str) -
         at: UnixMs(7),
         address: None,
         method: Method::POST,
-        path_goes_on: true,
+        in_path: Some("path-Secr3t".to_owned()),
         query: (!query.is_empty()).then(|| query.to_owned()),
         headers: headers.collect(),
         body: Body::Whole(Bytes::copy_from_slice(body.as_bytes())),
@@ -65,11 +65,45 @@ fn a_field_that_proves_who_sends_is_hidden_and_the_rest_is_shown() {
             "https://h/?a=1&token=unknown&b=2",
             "https://h/?a=1&token=***&b=2",
         ),
+        (
+            "a token with signs in it within a URL",
+            "referer",
+            "https://h:1/a?b=1&c=a+b/c=&d=2",
+            "https://h:1/a?b=1&c=***&d=2",
+        ),
+        ("the same, encoded", "referer", "https://h/a%2Bb%2fc%3D/x", "https://h/***/x"),
+        ("a header for what nobody knows", "x-auth", "unknown", "*** (7 characters)"),
+        ("a name with a word for it", "x-user-pwd", "unknown", "*** (7 characters)"),
+        ("a name that only begins like one", "x-author", "Ann", "Ann"),
         ("a signed token", "x-other", "eyJhbGciOiJub25lIn0.eyJ9.c2ln", "***"),
     ] {
         let line = shown(&captured(&[(name, value)], "", ""), true);
         assert_eq!(line["headers"], json!([[name, expected]]), "{sentence}");
     }
+}
+
+#[test]
+fn what_stood_in_the_path_is_shown_nowhere_however_a_proxy_repeats_it() {
+    for (sentence, in_path, value, expected) in [
+        ("as it was sent", "ab=cd/ef==", "/hooks/inbox/ab=cd/ef==?x=1", "/hooks/inbox/***?x=1"),
+        ("also a wrong one", "guess=1/2", "http://h/hooks/inbox/guess=1/2", "http://h/hooks/inbox/***"),
+        ("under another path", "ab=cd/ef", "/w/ab=cd/ef", "/w/***"),
+        ("decoded", "ab%3Dcd%2Fef", "/w/ab=cd/ef x", "/w/*** x"),
+        ("with digits of another case", "ab%3Dcd%2Fef", "/w/ab%3dcd%2fef", "***"),
+        ("encoded where it was not", "ab=cd/ef", "u=%2Fab%3Dcd%2Fef", "***"),
+        ("too short to be looked for", "ab", "cabs", "cabs"),
+    ] {
+        let captured =
+            Captured { in_path: Some(in_path.to_owned()), ..captured(&[("x-original-uri", value)], "", "") };
+        let line = shown(&captured, true);
+        assert_eq!(line["headers"], json!([["x-original-uri", expected]]), "{sentence}");
+    }
+}
+
+#[test]
+fn a_text_that_would_cost_too_much_to_look_through_is_hidden() {
+    let line = shown(&captured(&[], "", &"=/:".repeat(20_000)), true);
+    assert_eq!(line["body"]["content"], "***");
 }
 
 #[test]
@@ -136,7 +170,7 @@ async fn nothing_is_noted_while_nobody_looks_and_a_slow_watcher_is_told_what_it_
     let captures = Captures::of(&sources, &shutdown);
     let spot = captures.spot(sources.keys().next().unwrap()).unwrap();
     let (head, ()) = http::Request::post("/hooks/inbox").body(()).unwrap().into_parts();
-    let note = || Note::begin(Some(&spot), &head, true);
+    let note = || Note::begin(Some(&spot), &head);
     assert!(note().0.is_none());
     let mut watch = captures.watch("inbox", false, 100).unwrap();
     assert!(captures.watch("nobody", false, 1).is_none());
@@ -170,7 +204,7 @@ proptest! {
     #[test]
     fn no_text_around_it_shows_a_live_secret(before in "[ -~éß]{0,30}", after in "[ -~éß]{0,30}") {
         let source = source();
-        let shown = mask::Mask(&source).text(&format!("{before} t0ken-Marked \"path-Secr3t\"{after}"));
+        let shown = mask::Mask::new(&source, None).text(&format!("{before} t0ken-Marked \"path-Secr3t\"{after}"));
         prop_assert!(!shown.contains("Marked"), "{}", shown);
         let is_its_own_word = !after.starts_with(|c: char| !c.is_whitespace());
         prop_assert!(!is_its_own_word || !shown.contains("path-Secr3t"), "{}", shown);

@@ -161,6 +161,13 @@ impl Properties {
         client.set("security.protocol", protocol);
         if config.speaks_tls() {
             let path = |path: &Path| path.to_string_lossy().into_owned();
+            for (key, file) in [("ca", &config.ca), ("cert", &config.cert), ("cert_key", &config.cert_key)] {
+                // librdkafka would wait for the other end of a pipe; of what is missing it says so itself.
+                if let Some(file) = file.as_deref().filter(|file| file.exists() && !file.is_file()) {
+                    let problem = format!("{key}: {} is not a regular file", file.display());
+                    return Err(Failure::new(Reason::Tls, problem));
+                }
+            }
             // The system's certificates have to be searched for where OpenSSL is built in.
             let ca = config.ca.as_deref().map_or_else(|| "probe".to_owned(), path);
             client.set("ssl.ca.location", ca);

@@ -24,6 +24,7 @@ pub(super) use twilio::{PublicUrl, TwilioUrl};
 
 use super::{CannotSign, Draft, Head, Proof, Refused, Request};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::time::Duration;
 
 /// The most live secrets of a source: one, and its successor, with room.
 pub(super) const SECRETS_MAX: usize = 8;
@@ -46,6 +47,10 @@ pub(super) trait Scheme: Send + Sync {
     }
     /// Checks the proof over the bytes of the body.
     fn verify(&self, request: &Request<'_>) -> Result<(), Refused>;
+    /// How far the time of a proof may be from the arrival; `None` where a proof has no time.
+    fn tolerance(&self) -> Option<Duration> {
+        None
+    }
     /// Makes the proof for a request of our own, with the first live secret.
     fn sign(&self, draft: &Draft<'_>) -> Result<Proof, CannotSign>;
 }

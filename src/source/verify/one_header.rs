@@ -70,6 +70,10 @@ impl Scheme for OneHeader {
         if self.keys.match_any(&parts, &[claim.signature]) { Ok(()) } else { Err(Refused::Wrong) }
     }
 
+    fn tolerance(&self) -> Option<Duration> {
+        self.dated.as_ref().map(|dated| dated.tolerance)
+    }
+
     fn sign(&self, draft: &Draft<'_>) -> Result<Proof, CannotSign> {
         let id = draft.arrival.unique.to_string();
         let timestamp = (draft.arrival.at.0 / 1000).to_string();

@@ -157,6 +157,10 @@ impl Scheme for Standard {
         if matches { Ok(()) } else { Err(Refused::Wrong) }
     }
 
+    fn tolerance(&self) -> Option<Duration> {
+        Some(self.tolerance)
+    }
+
     fn sign(&self, draft: &Draft<'_>) -> Result<Proof, CannotSign> {
         let names = self.names.first().ok_or(CannotSign)?;
         let id = format!("msg_{}", draft.arrival.unique.simple());

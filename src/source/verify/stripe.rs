@@ -60,6 +60,10 @@ impl Scheme for StripeHeader {
         if matches { Ok(()) } else { Err(Refused::Wrong) }
     }
 
+    fn tolerance(&self) -> Option<Duration> {
+        Some(self.tolerance)
+    }
+
     fn sign(&self, draft: &Draft<'_>) -> Result<Proof, CannotSign> {
         let timestamp = (draft.arrival.at.0 / 1000).to_string();
         let signature = self.keys.sign(&[timestamp.as_bytes(), b".", draft.body]).ok_or(CannotSign)?;
