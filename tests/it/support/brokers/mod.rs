@@ -7,6 +7,7 @@ pub mod nats;
 pub mod rabbitmq;
 
 use super::{PATIENCE, eventually};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,19 @@ pub fn installed() -> PathBuf {
     folder
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// Below the ports that the system gives to outgoing connections: one of those could take the port of a broker that is
+/// down for a moment.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port of 127.0.0.1 that was free a moment ago, and that nobody else of this process gets.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = fastrand::u16(PORTS);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// The broker becomes the leader of a group of its own; beside it waits a watcher that ends the whole group as soon as
