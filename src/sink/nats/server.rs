@@ -63,9 +63,13 @@ impl Login {
             Login::NKey(seed) if !is_seed(seed.expose().trim()) => {
                 Some("expected the seed of a user's NKey, which begins with SU")
             }
-            Login::Credentials(text) if ConnectOptions::with_credentials(text.expose()).is_err() => Some(
-                "expected the content of a credentials file, { file = \"/path/user.creds\" } for example",
-            ),
+            Login::Credentials(text)
+                if ConnectOptions::with_credentials(&whole_lines(text.expose())).is_err() =>
+            {
+                Some(
+                    "expected the content of a credentials file, { file = \"/path/user.creds\" } for example",
+                )
+            }
             _ => None,
         }
     }
@@ -167,7 +171,7 @@ impl Server {
             Login::Token(token) => options.token(text("token", token)?),
             Login::NKey(seed) => options.nkey(text("nkey", seed)?),
             Login::Credentials(credentials) => {
-                let credentials = text("credentials", credentials)?;
+                let credentials = whole_lines(&text("credentials", credentials)?);
                 options.credentials(&credentials).map_err(|_| {
                     Failure::new(
                         Reason::NotAuthorized,
@@ -251,4 +255,9 @@ pub(super) fn server_reason(text: &str) -> Option<Reason> {
 /// The beginning of what a server said, on one line.
 pub(in super::super) fn quoted(text: &str) -> String {
     text.chars().take(QUOTED_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A secret loses its last line break, and the client wants one behind the last line of a credentials file.
+fn whole_lines(text: &str) -> String {
+    format!("{text}\n")
 }
