@@ -13,8 +13,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Everything `hookbus status` shows.
@@ -63,8 +63,9 @@ fn what_hinders(accepting: bool, journal: Health) -> Option<&'static str> {
 /// The Prometheus text format, version 0.0.4.
 pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
     let rendered = {
-        // One at a time, or another scrape's numbers would come between: what is in one answer must add up (R4).
-        let _alone = desk.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+        // One at a time, or another scrape's numbers would come between: what is in one answer must add up (R4). Whoever
+        // waits takes no thread from senders and sinks.
+        let _alone = desk.scrapes.lock().await;
         process::ready(obstacle(&desk).is_none());
         desk.parts.dead_letters.show();
         show_accounts(&desk.parts.lanes.status());

@@ -24,8 +24,9 @@ use crate::telemetry::prometheus;
 use crate::{admin, journal, provider};
 use config::Config;
 use operations::{OwnEvents, Readmission};
-pub use process::keep_to_itself;
-pub use reload::{Origin, Reloader};
+pub use process::{keep_to_itself, take_all_descriptors};
+use reload::Reloader;
+pub use reload::{Origin, Reloads};
 pub use service::ServiceManager;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -207,15 +208,17 @@ impl App {
         self.admin.address
     }
 
-    /// What a reload works with; outlives the daemon without harm.
+    /// Has secrets and what else `origin` can be read again for taken over whenever it is asked for, until the stop begins.
     #[must_use]
-    pub fn reloader(&self) -> Reloader {
-        Reloader {
+    pub fn keep_reloading(&self, origin: Origin, manager: &Arc<ServiceManager>) -> Reloads {
+        let reloader = Reloader {
+            origin,
             ingress: Arc::clone(&self.ingress),
             admin: Arc::clone(&self.admin),
             sinks: self.sinks.clone(),
             log_level: self.log_level.clone(),
-        }
+        };
+        reloader.start(manager, &self.shutdown)
     }
 
     /// Has the service manager told how the daemon is, until the last phase has stopped.

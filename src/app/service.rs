@@ -1,5 +1,6 @@
 //! What the service manager is told: that the daemon is ready, reloads, stops, and lives.
-//! Holds: without one (no `NOTIFY_SOCKET`) nothing is done, and one that does not listen is waited for by nobody. Life is
+//! Holds: without one (no `NOTIFY_SOCKET`) nothing is done, and one that does not listen is waited for by nobody; that it
+//! missed a change is made good with the next sign of life, or it would wait for readiness until it ends the process. Life is
 //! told by a task of the runtime that serves senders and sinks, so a runtime that hangs is found out. A disk that hangs is
 //! not told of: a new process would hang on it too.
 //!
@@ -12,8 +13,8 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -32,6 +33,8 @@ pub struct ServiceManager {
     watchdog: Option<Duration>,
     /// It did not take what it was told last.
     is_deaf: AtomicBool,
+    /// The last change, while it has not taken it.
+    unsaid: Mutex<Option<String>>,
 }
 
 impl ServiceManager {
@@ -47,24 +50,24 @@ impl ServiceManager {
         let is_ours = variable(WATCHDOG_PID).is_none_or(|pid| pid == std::process::id().to_string());
         let allowed_us = variable(WATCHDOG_USEC).filter(|_| is_ours).and_then(|us| us.parse().ok());
         let watchdog = allowed_us.map(Duration::from_micros);
-        ServiceManager { socket: socket.ok(), watchdog, is_deaf: AtomicBool::new(false) }
+        ServiceManager { socket: socket.ok(), watchdog, ..Self::default() }
     }
 
     /// Senders are served.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.tell_change("READY=1".to_owned());
     }
 
     /// A reload has begun; [`ServiceManager::ready`] ends it.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let now_us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+        self.tell_change(format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
     }
 
     /// The stop has begun.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping");
+        self.tell_change("STOPPING=1\nSTATUS=stopping".to_owned());
     }
 
     /// Gives signs of life, twice in the time that the manager allows, and the state of the lanes, until the last phase
@@ -79,6 +82,7 @@ impl ServiceManager {
         drop(shutdown.spawn(Phase::Admin, async move {
             let mut signs = tokio::time::interval(every.clamp(SIGN_EVERY_MIN, STATUS_EVERY));
             while stop.run_until_cancelled(signs.tick()).await.is_some() {
+                manager.repeat_change();
                 if stopping.is_cancelled() {
                     manager.tell("WATCHDOG=1");
                 } else {
@@ -88,13 +92,25 @@ impl ServiceManager {
         }));
     }
 
-    fn tell(&self, state: &str) {
-        let Some(socket) = &self.socket else { return };
+    fn tell_change(&self, change: String) {
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        *unsaid = (!self.tell(&change)).then_some(change);
+    }
+
+    fn repeat_change(&self) {
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        *unsaid = unsaid.take().filter(|change| !self.tell(change));
+    }
+
+    /// Returns whether it took it; nobody takes everything.
+    fn tell(&self, state: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
         let sent = socket.send(state.as_bytes());
         let was_deaf = self.is_deaf.swap(sent.is_err(), Ordering::Relaxed);
-        if let (Err(error), false) = (sent, was_deaf) {
+        if let (Err(error), false) = (&sent, was_deaf) {
             tracing::warn!(%error, "the service manager does not listen");
         }
+        sent.is_ok()
     }
 }
 
@@ -124,5 +140,37 @@ fn status(dispatcher: &Dispatcher) -> String {
             lanes.len(),
             some.join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_the_manager_was_too_busy_for_is_told_again_and_only_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let notified = UnixDatagram::bind(&path).unwrap();
+        notified.set_nonblocking(true).unwrap();
+        let socket = connected(path.as_os_str().as_bytes()).unwrap();
+        let manager = ServiceManager { socket: Some(socket), ..ServiceManager::default() };
+        while manager.tell("STATUS=busy") {}
+        manager.reloading();
+        manager.ready();
+        manager.repeat_change();
+        let heard = || {
+            let mut bytes = [0; 64];
+            notified
+                .recv(&mut bytes)
+                .ok()
+                .map(|length| String::from_utf8_lossy(&bytes[..length]).into_owned())
+        };
+        while heard().is_some_and(|told| told == "STATUS=busy") {}
+        assert_eq!(heard(), None, "it waits for nobody");
+        manager.repeat_change();
+        assert_eq!((heard().as_deref(), heard()), (Some("READY=1"), None));
+        manager.repeat_change();
+        assert_eq!(heard(), None, "once is enough");
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{CliError, Ending};
 use crate::app::config::{Config, Loaded, process_environment};
-use crate::app::{App, Host, Origin, ServiceManager, StartError};
+use crate::app::{self, App, Host, Origin, ServiceManager, StartError};
 use crate::ingress::{Address, PassedSockets};
 use crate::journal::OpenError;
 use crate::source::ConfiguredSource;
@@ -22,6 +22,7 @@ pub(super) fn run(file: Option<&Path>) -> Result<Ending, CliError> {
         what: "the service manager passed something that is no stream socket".to_owned(),
         source,
     })?;
+    app::take_all_descriptors();
     let loaded = Config::load(file, &process_environment())?;
     let origin = Origin::of(&loaded);
     let Loaded { config, warnings, .. } = loaded;
@@ -63,7 +64,7 @@ async fn serve(config: Config, origin: Origin, log_level: LogLevel, host: Host) 
     let manager = Arc::new(ServiceManager::from_environment());
     manager.ready();
     app.keep_told(&manager);
-    let reloader = app.reloader();
+    let reloads = app.keep_reloading(origin, &manager);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async {
         // A dropped sender says the same as a message.
@@ -81,13 +82,7 @@ async fn serve(config: Config, origin: Origin, log_level: LogLevel, host: Host) 
                 }
             },
             ask = signals.next() => match ask {
-                Ask::Reload if stop.is_none() => {}
-                Ask::Reload => {
-                    manager.reloading();
-                    // What could not be read is logged; the daemon goes on with what it had.
-                    let _ = reloader.reload(&origin, &process_environment());
-                    manager.ready();
-                }
+                Ask::Reload => reloads.ask(),
                 Ask::Stop if stop.take().is_some() => manager.stopping(),
                 Ask::Stop => {
                     tracing::warn!("second signal: ending at once; what is not delivered yet is delivered after the next start");

@@ -165,7 +165,8 @@ fn failed(error: &reqwest::Error, base: &str) -> CliError {
 /// Where to post, and how that place may be named in a message.
 fn url(ingress: Option<&str>, way: &Way) -> Result<(Url, String), CliError> {
     let base = ingress.unwrap_or(&way.base).trim_end_matches('/').to_owned();
-    if ingress.is_none() && base.starts_with("unix:") {
+    // A Unix socket, or one of the service manager's.
+    if ingress.is_none() && !base.starts_with("http") {
         let problem =
             format!("the ingress listens at {base} only, where send cannot post; --ingress names a URL");
         return Err(CliError::Failed(problem));
@@ -288,10 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_is_no_place_to_post_to() {
-        let way = Way { base: "unix:/run/x".to_owned(), ..way() };
-        assert!(url(None, &way).unwrap_err().to_string().contains("--ingress"));
-        assert!(url(Some("http://127.0.0.1:1"), &way).is_ok());
+    fn a_socket_without_a_url_is_no_place_to_post_to() {
+        for base in ["unix:/run/x", "systemd:ingress"] {
+            let way = Way { base: base.to_owned(), ..way() };
+            assert!(url(None, &way).unwrap_err().to_string().contains("--ingress"), "{base}");
+            assert!(url(Some("http://127.0.0.1:1"), &way).is_ok());
+        }
     }
 
     #[test]

@@ -109,9 +109,13 @@ impl Handler {
     /// Requests from now on are measured by the secrets of these sources; who is not known already is passed over.
     pub(super) fn renew_sources(&self, sources: Sources) {
         for source in sources.into_values() {
-            if let Some(gate) = self.gates.get(source.name.as_str()) {
-                gate.set(Arc::new(gate.get().with(source)));
+            let Some(gate) = self.gates.get(source.name.as_str()) else { continue };
+            let current = gate.get();
+            // Before anybody is let in by the new secrets, or one of them would be shown.
+            if let Some(spot) = &current.spot {
+                spot.renew(&source);
             }
+            gate.set(Arc::new(current.with(source)));
         }
     }
 

@@ -30,7 +30,7 @@ impl PassedSockets {
     /// A descriptor that is no stream socket.
     pub fn from_environment() -> io::Result<PassedSockets> {
         let names = std::env::var(NAMES).unwrap_or_default();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let mut names = named(&names);
         let mut descriptors = listenfd::ListenFd::from_env();
         let mut passed = Vec::new();
         for index in 0..descriptors.len() {
@@ -70,9 +70,23 @@ impl PassedSockets {
     }
 }
 
+/// Each socket's name in its place, also behind one that has none.
+fn named(names: &str) -> impl Iterator<Item = &str> {
+    names.split(':').map(|name| if name.is_empty() { UNNAMED } else { name })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_belongs_to_the_socket_in_its_place() {
+        for (names, expected) in
+            [("", vec![UNNAMED]), ("a:b", vec!["a", "b"]), ("a::b", vec!["a", UNNAMED, "b"])]
+        {
+            assert_eq!(named(names).collect::<Vec<_>>(), expected, "{names:?}");
+        }
+    }
 
     #[test]
     fn sockets_are_taken_once_by_name_and_the_rest_is_known() {

@@ -103,6 +103,11 @@ impl<C> Connection<C> {
         }
     }
 
+    /// This client from now on; whoever holds the one before finishes with it.
+    pub(super) fn replace(&self, client: C) {
+        *self.state() = State::Connected(Arc::new(client));
+    }
+
     /// Gives this client up; whoever still holds it finishes with it, the next delivery connects anew. Does nothing
     /// where it was given up already. Returns whether it did.
     pub(super) fn give_up(&self, client: &Arc<C>) -> bool {

@@ -148,3 +148,24 @@ async fn a_capture_ends_with_the_daemon_and_is_refused_for_a_source_that_is_none
     assert!(daemon.stop().await.success());
     assert_eq!(capture.ended().await, (true, String::new()));
 }
+
+#[tokio::test]
+async fn a_secret_that_a_reload_took_over_is_hidden_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "first-Marked").unwrap();
+    let config = CONFIG.replace("\"gate-Marked\"", &format!("{{ file = \"{}\" }}", token.display()));
+    let daemon = Daemon::start(folder.path(), &config).await;
+    let mut capture = Capture::start(&daemon, &["--count", "1", "--json", "--body"]).await;
+    std::fs::write(&token, "second-Marked").unwrap();
+    daemon.ask_to_reload();
+    eventually("the secrets are read again", || async { daemon.log().contains("reloaded").then_some(()) })
+        .await;
+    let request = daemon.http.post(format!("http://{}/hooks/inbox/path-Marked", daemon.ingress));
+    let request = request.header("x-gate", "second-Marked").header("x-other", "second-Marked");
+    let answer = request.body("{\"id\":1,\"note\":\"second-Marked\"}").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let (success, line) = capture.ended().await;
+    assert!(success && line.contains("\"note\":\"***\""), "{line}");
+    assert!(!line.contains("Marked"), "{line}");
+}

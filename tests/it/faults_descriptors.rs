@@ -11,8 +11,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 /// Enough for the daemon with its sinks and a few connections.
 const DESCRIPTORS_MAX: u64 = 64;
@@ -233,4 +236,64 @@ async fn connections_to_brokers_that_break_in_a_shortage_are_made_anew_after_it(
     assert_eq!(numbers(kafka.arrived().await), wanted);
     daemon.ask_to_stop();
     assert!(daemon.ended().await.success());
+}
+
+#[tokio::test]
+async fn the_daemon_takes_as_many_descriptors_as_it_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let few_of_many = ["prlimit", "--nofile=64:512"];
+    let daemon = Daemon::start_through(folder.path(), &few_of_many, "[sources.inbox.generic]\n").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).collect::<Vec<_>>(), ["512", "512", "files"]);
+}
+
+/// Answers no request before so many are there; how many connections are open.
+async fn server_that_waits_for(requests: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(requests)));
+    let count = Arc::clone(&open);
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let (count, all) = (Arc::clone(&count), Arc::clone(&all));
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                // The last bytes of an event's document.
+                while !request.ends_with(b"}}") {
+                    tcp.read_buf(&mut request).await.unwrap();
+                }
+                all.wait().await;
+                tcp.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                let _ = tcp.read_u8().await;
+                count.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address, open)
+}
+
+#[tokio::test]
+async fn after_a_burst_an_http_sink_keeps_no_more_connections_than_it_may() {
+    const BURST: usize = 300;
+    const KEPT_MAX: usize = 256;
+    let folder = tempfile::tempdir().unwrap();
+    let (address, open) = server_that_waits_for(BURST).await;
+    let config = format!(
+        "[sources.inbox.generic]\n[sinks.orders]\norder = \"none\"\nin_flight_max = {BURST}\n[sinks.orders.http]\nurl = \"http://{address}/\"\n"
+    );
+    let daemon = Daemon::start(folder.path(), &config).await;
+    for number in 0..BURST {
+        assert_eq!(daemon.post("/hooks/inbox", format!("{{\"n\":{number}}}")).await.unwrap().status, 200);
+    }
+    eventually("all are delivered", || async {
+        (daemon.lane("orders").await["lag"]["events"] == 0).then_some(())
+    })
+    .await;
+    // The server sees the ends of the others a moment later.
+    eventually("the others are closed", || async { (open.load(Ordering::SeqCst) <= KEPT_MAX).then_some(()) })
+        .await;
+    assert!(open.load(Ordering::SeqCst) > 0, "some are kept for the next events");
+    assert!(daemon.stop().await.success());
 }

@@ -282,6 +282,25 @@ async fn a_reload_takes_over_secrets_and_the_log_s_level_and_names_the_rest() {
     assert_eq!(service.ended().await, Some(0));
 }
 
+#[tokio::test]
+async fn a_reload_that_waits_for_a_disk_delays_neither_senders_nor_the_stop() {
+    let manager = Manager::new("");
+    let file = manager.folder.path().join("hookbus.toml").display().to_string();
+    let notify = format!("NOTIFY_SOCKET={}", manager.folder.path().join("notify").display());
+    // The first to open the file is the start.
+    let hangs = ["-e", "trace=openat", "-e", "inject=openat:delay_enter=600000000:when=2+"];
+    let through = ["env", &notify, "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", &file];
+    let config = "[sources.inbox.generic]\n[sinks.events.file]\npath = \"events.ndjson\"\n";
+    let daemon = Daemon::start_through(manager.folder.path(), &[&through[..], &hangs].concat(), config).await;
+    manager.hears("READY=1").await;
+    daemon.ask_to_reload();
+    manager.hears("RELOADING=1").await;
+    assert_eq!(daemon.post("/hooks/inbox", "{}").await.unwrap().status, 200);
+    daemon.ask_to_stop();
+    manager.hears("STOPPING=1").await;
+    daemon.kill_now();
+}
+
 // === The units
 
 fn unit(name: &str) -> PathBuf {

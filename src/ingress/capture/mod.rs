@@ -9,6 +9,7 @@ mod shown;
 use super::kept::{Kept, What};
 use super::reply::Problem;
 use crate::clock;
+use crate::config::Live;
 use crate::envelope::{Envelope, SourceName};
 use crate::journal::Appended;
 use crate::shutdown::{Phase, Shutdown};
@@ -43,7 +44,8 @@ pub struct Captures {
 
 /// One source's requests.
 pub(super) struct Spot {
-    source: ConfiguredSource,
+    /// Whose secrets are hidden.
+    source: Live<Arc<ConfiguredSource>>,
     watchers: AtomicUsize,
     captured: broadcast::Sender<Arc<Captured>>,
 }
@@ -100,7 +102,8 @@ impl Captures {
     pub fn of(sources: &Sources, shutdown: &Shutdown) -> Self {
         let spot = |source: &ConfiguredSource| {
             let captured = broadcast::Sender::new(WAITING_MAX);
-            Arc::new(Spot { source: source.clone(), watchers: AtomicUsize::new(0), captured })
+            let source = Live::new(Arc::new(source.clone()));
+            Arc::new(Spot { source, watchers: AtomicUsize::new(0), captured })
         };
         let spots = sources.iter().map(|(name, source)| (name.clone(), spot(source)));
         Captures { spots: Arc::new(spots.collect()), stop: shutdown.token(Phase::Ingress).clone() }
@@ -126,6 +129,13 @@ impl Captures {
     }
 }
 
+impl Spot {
+    /// What is shown from now on hides the secrets of this one.
+    pub(super) fn renew(&self, source: &ConfiguredSource) {
+        self.source.set(Arc::new(source.clone()));
+    }
+}
+
 struct Watch {
     spot: Arc<Spot>,
     receiver: broadcast::Receiver<Arc<Captured>>,
@@ -144,7 +154,7 @@ impl Watch {
             Err(_elapsed) => Some(Bytes::from_static(b"\n")),
             Ok(Ok(captured)) => {
                 self.left -= 1;
-                Some(shown::line(&self.spot.source, &captured, self.with_bodies))
+                Some(shown::line(&self.spot.source.get(), &captured, self.with_bodies))
             }
             Ok(Err(RecvError::Lagged(missed))) => Some(format!("{{\"missed\":{missed}}}\n").into()),
             Ok(Err(RecvError::Closed)) => None,

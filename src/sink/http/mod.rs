@@ -96,7 +96,7 @@ impl Sink for HttpSink {
     }
 
     fn renew(&self) -> Result<(), Failure> {
-        Means::reread(&self.config, &self.name).map(|_| drop(self.means.take()))
+        Means::reread(&self.config, &self.name).map(|means| self.means.replace(means))
     }
 }
 

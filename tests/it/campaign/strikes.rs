@@ -180,6 +180,8 @@ impl<'a> Field<'a> {
     }
 
     async fn strike_daemon(&self, fault: &Fault) -> Option<Duration> {
+        // Of the life that the last signal may hit: it may end, and the next begin, before anybody looks.
+        let mut life = self.daemon.life();
         match fault.kind {
             Kind::DaemonHeld => {
                 self.daemon.signal("-STOP");
@@ -194,11 +196,12 @@ impl<'a> Field<'a> {
                 self.daemon.signal("-KILL");
                 for pause in &fault.again {
                     lasts(*pause).await;
+                    life = self.daemon.life();
                     self.daemon.signal("-KILL");
                 }
             }
         }
-        let (struck, life) = (Instant::now(), self.daemon.life());
+        let struck = Instant::now();
         self.daemon.up_after(life).await;
         Some(struck.elapsed())
     }

@@ -180,6 +180,11 @@ impl Daemon {
         self.signal("-TERM");
     }
 
+    /// Sends SIGHUP and does not wait.
+    pub fn ask_to_reload(&self) {
+        self.signal("-HUP");
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it was not waited for yet")
