@@ -4,36 +4,72 @@
 //! [`inspect`] opens it without ever writing: what redb repairs after a crash is repaired in memory.
 
 use super::types::StoreError;
+use super::watched::{DiskFaults, Watched};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Its name in the data directory.
 pub(super) const FILE_NAME: &str = "dead-letters.redb";
 /// Pages kept in memory. redb's own default is 1 GiB, which is more than a daemon should take for a rare thing.
 const CACHE_BYTES_MAX: usize = 16 << 20;
+/// With less than this it is not tried whether a disk has room again: each try reads the whole store.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
 
 /// The most that an inspection changes in memory: the bookkeeping of a repair is far smaller.
 const CHANGED_BYTES_MAX: usize = 256 << 20;
 /// The piece in which an inspection remembers changes.
 const PIECE_BYTES: usize = 4096;
 
-/// Opens or makes the file in `directory`, which must exist; repairs what a crash left behind.
-pub(super) fn open(directory: &Path) -> Result<Database, StoreError> {
-    let path = directory.join(FILE_NAME);
-    let failed =
-        |problem: &dyn std::fmt::Display| StoreError::Failed(format!("{}: {problem}", path.display()));
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?;
-    let folder =
-        rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| failed(&error))?;
-    rustix::fs::fsync(&folder).map_err(|error| failed(&error))?;
-    builder().create_file(file.into()).map_err(|error| failed(&error))
+/// Where the store is kept, for as long as it is open.
+pub(super) trait Place: Send + Sync + 'static {
+    /// Opens the database and repairs what was left behind; its faults go into `faults`. Nobody may have it open.
+    fn database(&self, faults: &Arc<DiskFaults>) -> Result<Database, StoreError>;
+    /// Whether there is room enough to try again.
+    fn has_room(&self) -> bool;
+}
+
+/// The file, kept open: opening its database again can neither miss it nor find another one in its stead.
+pub(super) struct StoreFile {
+    file: OwnedFd,
+    path: PathBuf,
+}
+
+impl StoreFile {
+    /// Opens or makes it in `directory`, which must exist.
+    pub(super) fn open(directory: &Path) -> Result<StoreFile, StoreError> {
+        let path = directory.join(FILE_NAME);
+        let failed = |error: Errno| StoreError::Failed(format!("{}: {error}", path.display()));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+        rustix::fs::fsync(&folder).map_err(failed)?;
+        Ok(StoreFile { file, path })
+    }
+}
+
+impl Place for StoreFile {
+    fn database(&self, faults: &Arc<DiskFaults>) -> Result<Database, StoreError> {
+        let failed = |problem: &dyn std::fmt::Display| {
+            StoreError::Failed(format!("{}: {problem}", self.path.display()))
+        };
+        let file = self.file.try_clone().map_err(|error| failed(&error))?;
+        let storage = FileBackend::new(file.into()).map_err(|error| failed(&error))?;
+        let watched = Watched { storage, faults: Arc::clone(faults) };
+        builder().create_with_backend(watched).map_err(|error| failed(&error))
+    }
+
+    fn has_room(&self) -> bool {
+        rustix::fs::fstatvfs(&self.file)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES_MIN)
+    }
 }
 
 pub(super) fn builder() -> Builder {
@@ -49,7 +85,7 @@ pub(super) fn inspect(directory: &Path) -> Result<Option<Database>, StoreError> 
         |problem: &dyn std::fmt::Display| StoreError::Failed(format!("{}: {problem}", path.display()));
     let file = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => file,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(failed(&error)),
     };
     let bytes = rustix::fs::fstat(&file).map_err(|error| failed(&error))?.st_size.cast_unsigned();

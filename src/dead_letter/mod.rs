@@ -13,6 +13,7 @@ mod letter;
 mod reads;
 mod rows;
 mod types;
+mod watched;
 mod writer;
 
 #[cfg(test)]
@@ -32,18 +33,24 @@ use crate::shutdown::{Phase, Shutdown};
 use crate::sink::Reason;
 use crate::telemetry::metrics::dead_letters as metrics;
 use changes::{Action, Answer, Change, End, SWEEP_ENTRIES_MAX};
+use file::{Place, StoreFile};
 use letter::Draft;
 use reads::ReadError;
 use redb::{Database, ReadTransaction};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use writer::{Applied, CHANGES_WAITING_MAX, Command, Shared};
 
 /// The most letters in one answer of [`DeadLetters::list`], whatever is asked for.
 pub const LIST_LETTERS_MAX: usize = 1000;
 /// The most reads at once; each holds a blocking thread and a snapshot.
 const READS_MAX: usize = 8;
+/// How often a store that found no room looks whether there is some now.
+const ROOM_TRIED_EVERY: Duration = Duration::from_secs(2);
 
 /// A cheap handle on the store.
 #[derive(Clone)]
@@ -61,28 +68,17 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError::Failed`] where the file cannot be opened.
     pub fn open(config: &Config, directory: &Path, shutdown: &Shutdown) -> Result<Self, StoreError> {
-        Self::start(file::open(directory)?, config, shutdown)
+        Self::start(StoreFile::open(directory)?, config, shutdown)
     }
 
-    fn start(database: Database, config: &Config, shutdown: &Shutdown) -> Result<Self, StoreError> {
-        let shared = Shared::open(database, config.disk_max.get())
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let shared = Arc::new(shared);
+    fn start(place: impl Place, config: &Config, shutdown: &Shutdown) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::open(Box::new(place), config.disk_max.get())?);
         let (commands, waiting) = mpsc::channel(CHANGES_WAITING_MAX);
         let writer = Arc::clone(&shared);
         shutdown.spawn_blocking(Phase::Storage, move || writer::run(writer, waiting));
         // Weak, so that a store whose handles are all gone ends, too.
-        let (closer, stop) = (commands.downgrade(), shutdown.token(Phase::Storage).clone());
-        let ended = shared.ended.clone();
-        shutdown.spawn(Phase::Storage, async move {
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = stop.cancelled() => if let Some(commands) = closer.upgrade() {
-                    // Refused only where the writer has ended already.
-                    let _ = commands.send(Command::Close).await;
-                },
-            }
-        });
+        let (weak, stop) = (commands.downgrade(), shutdown.token(Phase::Storage).clone());
+        shutdown.spawn(Phase::Storage, attend(Arc::clone(&shared), weak, stop));
         let reads = Arc::new(Semaphore::new(READS_MAX));
         Ok(DeadLetters { shared, commands, reads, shutdown: shutdown.clone() })
     }
@@ -304,6 +300,28 @@ impl DeadLetters {
             })
         });
         reading.await.map_err(|_panicked| StoreError::Failed("reading it panicked".to_owned()))?
+    }
+}
+
+/// Tells the writer when to look for room again, and when to close.
+async fn attend(shared: Arc<Shared>, commands: mpsc::WeakSender<Command>, stop: CancellationToken) {
+    let mut tries = tokio::time::interval(ROOM_TRIED_EVERY);
+    tries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.ended.cancelled() => return,
+            () = stop.cancelled() => {
+                if let Some(commands) = commands.upgrade() {
+                    // Refused only where the writer has ended already.
+                    let _ = commands.send(Command::Close).await;
+                }
+                return;
+            }
+            _ = tries.tick() => if shared.waits_for_room() && let Some(commands) = commands.upgrade() {
+                // Refused where others wait: the next tick comes.
+                let _ = commands.try_send(Command::LookForRoom);
+            },
+        }
     }
 }
 

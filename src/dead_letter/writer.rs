@@ -1,15 +1,18 @@
 //! The one owner of every write: gathers the changes that wait, applies them in one transaction, answers all of them
 //! after its sync.
 //! Holds: an answer follows a durable commit (R2), by type: it comes with a [`Committed`], which only a commit that
-//! succeeded makes; after a failed commit nothing is taken any more, like R6.
+//! succeeded makes; after a failed commit nothing is taken any more, like R6, unless only room was missing: then the
+//! database is opened anew as soon as there is some, and what it holds is what was committed.
 
 use super::changes::{Action, Answer, Change, Changes, End};
+use super::file::Place;
 use super::ledger::Ledger;
 use super::types::{ErrandKind, LetterId, Origin, StoreError};
+use super::watched::DiskFaults;
 use crate::telemetry::metrics::dead_letters as metrics;
 use redb::Database;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,19 +65,36 @@ impl From<KeptLetter> for LetterId {
 pub(super) type Applied = Result<(Answer, Committed), StoreError>;
 
 pub(super) enum Command {
-    Change { change: Change, done: oneshot::Sender<Applied> },
+    Change {
+        change: Change,
+        done: oneshot::Sender<Applied>,
+    },
+    /// Open it again where it only ran out of room.
+    LookForRoom,
     Close,
 }
 
 type Waiting = (Change, oneshot::Sender<Applied>);
 
+/// What there is to work with.
+enum Standing {
+    Open {
+        database: Arc<Database>,
+        faults: Arc<DiskFaults>,
+    },
+    /// Why nothing is taken; `room_awaited` where it goes on once there is room and nobody has the old database.
+    Failed {
+        problem: String,
+        room_awaited: Option<Weak<Database>>,
+    },
+    Closed,
+}
+
 /// What the handle and the writer share.
 pub(super) struct Shared {
-    /// `None` once closed.
-    database: Mutex<Option<Arc<Database>>>,
+    place: Box<dyn Place>,
+    standing: Mutex<Standing>,
     ledger: Mutex<Ledger>,
-    /// Why nothing is taken any more.
-    failed: OnceLock<String>,
     unreadable_logged: AtomicBool,
     pub errands_changed: watch::Sender<u64>,
     pub bytes_max: u64,
@@ -84,15 +104,9 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Makes missing tables and counts what is there.
-    pub(super) fn open(database: Database, bytes_max: u64) -> Result<Shared, redb::Error> {
-        let mut ledger = Ledger::default();
-        let transaction = database.begin_write()?;
-        let mut changes = Changes::begin(&transaction, &mut ledger, bytes_max)?;
-        changes.recount()?;
-        changes.begin_counting()?;
-        let unreadable = changes.unreadable;
-        drop(changes);
-        transaction.commit()?;
+    pub(super) fn open(place: Box<dyn Place>, bytes_max: u64) -> Result<Shared, StoreError> {
+        let faults = Arc::default();
+        let (database, ledger, unreadable) = counted(&*place, &faults, bytes_max)?;
         metrics::store_started();
         ledger.show(bytes_max);
         let unaccounted = ledger.totals(bytes_max).unaccounted;
@@ -103,9 +117,9 @@ impl Shared {
             );
         }
         let shared = Shared {
-            database: Mutex::new(Some(Arc::new(database))),
+            place,
+            standing: Mutex::new(Standing::Open { database: Arc::new(database), faults }),
             ledger: Mutex::new(ledger),
-            failed: OnceLock::new(),
             unreadable_logged: AtomicBool::new(false),
             errands_changed: watch::Sender::new(0),
             bytes_max,
@@ -116,10 +130,11 @@ impl Shared {
     }
 
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
-        if let Some(problem) = self.failed.get() {
-            return Err(StoreError::Failed(problem.clone()));
+        match &*locked(&self.standing) {
+            Standing::Open { database, .. } => Ok(Arc::clone(database)),
+            Standing::Failed { problem, .. } => Err(StoreError::Failed(problem.clone())),
+            Standing::Closed => Err(StoreError::Closed),
         }
-        locked(&self.database).clone().ok_or(StoreError::Closed)
     }
 
     pub(super) fn ledger(&self) -> Ledger {
@@ -128,7 +143,7 @@ impl Shared {
 
     /// What to answer when the writer is no longer there.
     pub(super) fn gone(&self) -> StoreError {
-        self.failed.get().map_or(StoreError::Closed, |problem| StoreError::Failed(problem.clone()))
+        self.database().err().unwrap_or(StoreError::Closed)
     }
 
     /// Counts entries that could not be read, and says so once per opening.
@@ -145,14 +160,80 @@ impl Shared {
         }
     }
 
-    fn fail(&self, problem: String) -> StoreError {
-        let problem = self.failed.get_or_init(|| {
-            metrics::store_failed();
-            tracing::error!(%problem, "dead-letter store failed and takes nothing until it is opened again");
-            problem
-        });
-        StoreError::Failed(problem.clone())
+    /// Whether it would go on if there were room.
+    pub(super) fn waits_for_room(&self) -> bool {
+        matches!(&*locked(&self.standing), Standing::Failed { room_awaited: Some(_), .. })
     }
+
+    fn fail(&self, problem: String, in_disk: bool) -> StoreError {
+        let mut standing = locked(&self.standing);
+        let before = std::mem::replace(&mut *standing, Standing::Closed);
+        let room_awaited = match &before {
+            Standing::Open { database, faults } if in_disk && faults.only_room_is_missing() => {
+                Some(Arc::downgrade(database))
+            }
+            Standing::Open { .. } | Standing::Failed { .. } | Standing::Closed => None,
+        };
+        metrics::store_failed();
+        if room_awaited.is_some() {
+            tracing::error!(%problem, "dead-letter store found no room and takes nothing until there is some");
+        } else {
+            tracing::error!(%problem, "dead-letter store failed and takes nothing until it is opened again");
+        }
+        *standing = Standing::Failed { problem: problem.clone(), room_awaited };
+        StoreError::Failed(problem)
+    }
+
+    /// Opens the database again, where it only ran out of room and there is some.
+    fn look_for_room(&self) {
+        let old = match &*locked(&self.standing) {
+            Standing::Failed { room_awaited: Some(old), .. } => Weak::clone(old),
+            Standing::Open { .. } | Standing::Failed { .. } | Standing::Closed => return,
+        };
+        // Reads that began before hold it; they are short.
+        if old.strong_count() > 0 || !self.place.has_room() {
+            return;
+        }
+        let faults = Arc::default();
+        match counted(&*self.place, &faults, self.bytes_max) {
+            Ok((database, ledger, unreadable)) => {
+                *locked(&self.ledger) = ledger;
+                *locked(&self.standing) = Standing::Open { database: Arc::new(database), faults };
+                self.met_unreadable(unreadable);
+                metrics::store_healed();
+                tracing::info!("the dead-letter store has room again and goes on");
+                self.errands_changed.send_modify(|changes| *changes += 1);
+            }
+            Err(error) if faults.disk_failed() => {
+                self.fail(error.to_string(), true);
+            }
+            Err(error) => tracing::debug!(%error, "the dead-letter store still has no room"),
+        }
+    }
+}
+
+/// Opens the database, makes missing tables and counts what is there, and what of it could not be read.
+fn counted(
+    place: &dyn Place,
+    faults: &Arc<DiskFaults>,
+    bytes_max: u64,
+) -> Result<(Database, Ledger, u64), StoreError> {
+    let database = place.database(faults)?;
+    let mut ledger = Ledger::default();
+    let unreadable = count_into(&mut ledger, &database, bytes_max)
+        .map_err(|error| StoreError::Failed(error.to_string()))?;
+    Ok((database, ledger, unreadable))
+}
+
+fn count_into(ledger: &mut Ledger, database: &Database, bytes_max: u64) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut changes = Changes::begin(&transaction, ledger, bytes_max)?;
+    changes.recount()?;
+    changes.begin_counting()?;
+    let unreadable = changes.unreadable;
+    drop(changes);
+    transaction.commit()?;
+    Ok(unreadable)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,9 +245,13 @@ struct Release(Arc<Shared>);
 impl Drop for Release {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail("its writer panicked".to_owned());
+            self.0.fail("its writer panicked".to_owned(), false);
         }
-        locked(&self.0.database).take();
+        let mut standing = locked(&self.0.standing);
+        if let Standing::Open { .. } = &*standing {
+            *standing = Standing::Closed;
+        }
+        drop(standing);
         self.0.ended.cancel();
     }
 }
@@ -180,6 +265,7 @@ pub(super) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
         for command in gathered.drain(..) {
             match command {
                 Command::Change { change, done } => group.push((change, done)),
+                Command::LookForRoom => shared.look_for_room(),
                 Command::Close => commands.close(),
             }
         }
@@ -193,7 +279,10 @@ pub(super) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
 /// Makes one group durable and answers it. Who has stopped waiting for an answer does not mind not getting one.
 fn finish(shared: &Shared, group: Vec<Waiting>) {
     let outcome = shared.database().and_then(|database| {
-        commit(shared, &database, &group).map_err(|error| shared.fail(error.to_string()))
+        commit(shared, &database, &group).map_err(|error| {
+            let in_disk = matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo);
+            shared.fail(error.to_string(), in_disk)
+        })
     });
     match outcome {
         Ok((answers, committed)) => {

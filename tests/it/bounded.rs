@@ -69,8 +69,7 @@ async fn a_long_backlog_of_many_dead_sinks_takes_no_memory_and_delays_no_start()
     println!("grown by {} KiB while {} MiB wait", grown / 1024, EVENTS * 64 / 1024);
     assert!(grown < 64 * MIB, "grown by {grown} bytes");
 
-    daemon.kill_now();
-    drop(daemon);
+    daemon.kill().await;
     // A start that reads what waits would take as much memory as that.
     let daemon = Daemon::start(folder.path(), &config).await;
     eventually("it is ready again", || async { (daemon.ask("/readyz").await.0 == 200).then_some(()) }).await;

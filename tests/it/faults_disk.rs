@@ -11,6 +11,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 
+/// Room for a journal and a dead-letter store, both small.
+const DISK_BYTES: u64 = 8 << 20;
+
+const STORE_FAILED: &str = "hookbus_dead_letters_store_failed";
+
 /// Small segments, one sink `orders`, and a source whose unreadable bodies are quarantined.
 fn config(sink: &HttpSink, data_dir: &str) -> String {
     format!(
@@ -84,26 +89,25 @@ fn words(owned: &[String]) -> Vec<&str> {
 #[tokio::test]
 async fn a_full_disk_refuses_and_delivers_and_heals_when_room_comes_back() {
     let (folder, sink) = (tempfile::tempdir().unwrap(), HttpSink::start().await);
-    let disk = SmallDisk::of(folder.path(), 8 << 20).await;
+    let disk = SmallDisk::start(folder.path(), DISK_BYTES).await;
     let config = config(&sink, "disk/data");
-    let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
+    let daemon = Daemon::start_through(folder.path(), &words(disk.enter()), &config).await;
     let mut promised = BTreeSet::from([post_until_taken(&daemon, 0).await]);
     order(&daemon, "pause").await;
 
-    disk.fill();
+    disk.fill().await;
     promised.extend(post_until_refused(&daemon, 1).await);
     is_ready(&daemon, 503, "full").await;
-    disk.free();
+    disk.free().await;
     promised.insert(post_until_taken(&daemon, 1000).await);
     is_ready(&daemon, 200, "").await;
 
-    disk.fill();
+    disk.fill().await;
     promised.extend(post_until_refused(&daemon, 1001).await);
     // A new start finds the disk as full; a pause does not outlast it. The sinks go on, and what they have passed makes
     // room.
-    daemon.kill_now();
-    drop(daemon);
-    let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
+    daemon.kill().await;
+    let daemon = Daemon::start_through(folder.path(), &words(disk.enter()), &config).await;
     all_confirmed(&sink, &promised).await;
     promised.insert(post_until_taken(&daemon, 2000).await);
     all_confirmed(&sink, &promised).await;
@@ -114,23 +118,44 @@ async fn a_full_disk_refuses_and_delivers_and_heals_when_room_comes_back() {
 }
 
 #[tokio::test]
-async fn a_full_disk_makes_lanes_wait_for_the_dead_letter_store_and_loses_nothing() {
+async fn a_full_disk_makes_lanes_wait_for_the_dead_letter_store_which_goes_on_when_there_is_room() {
     let (folder, sink) = (tempfile::tempdir().unwrap(), HttpSink::start().await);
-    let disk = SmallDisk::of(folder.path(), 8 << 20).await;
+    let disk = SmallDisk::start(folder.path(), DISK_BYTES).await;
     let config = config(&sink, "disk/data");
-    let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
+    let daemon = Daemon::start_through(folder.path(), &words(disk.enter()), &config).await;
     sink.is(Mood::Answers(422, &[]));
-    disk.fill();
-    let promised = post_until_refused(&daemon, 0).await;
-    let stuck = lane_waits_for_the_store(&daemon).await;
-    assert!(stuck > 0);
-    daemon.kill_now();
-    drop(daemon);
-
-    disk.free();
-    let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
+    disk.fill().await;
+    let mut promised = post_until_refused(&daemon, 0).await;
+    assert!(lane_waits_for_the_store(&daemon).await > 0);
+    assert_eq!(daemon.metric(STORE_FAILED).await, Some(1.0));
+    disk.free().await;
+    eventually("the store goes on without a new start", || async {
+        (daemon.metric(STORE_FAILED).await? == 0.0).then_some(())
+    })
+    .await;
+    promised.insert(post_until_taken(&daemon, 1000).await);
+    eventually("the lane goes on, too", || async {
+        let lane = daemon.lane("orders").await;
+        (!lane.to_string().contains("dead-letter store")).then_some(())
+    })
+    .await;
+    assert!(daemon.log().contains("has room again"), "the log says so");
+    let letters = eventually("there are dead letters", || async {
+        let letters = daemon.status().await["dead_letters"].take();
+        (letters["by_sink"]["orders"].as_u64()? > 0).then_some(letters)
+    })
+    .await;
+    assert_eq!(letters["unaccounted"], 0, "{letters}");
+    // A new start finds in the file what the store said.
+    daemon.kill().await;
+    let daemon = Daemon::start_through(folder.path(), &words(disk.enter()), &config).await;
     ends_as_dead_letters_or_delivered(&daemon, &sink, &promised).await;
+    assert!(sink.confirmed().keys().all(|id| promised.contains(id)), "of what was refused nothing is kept");
     assert!(daemon.stop().await.success());
+    let mut verify = words(disk.enter());
+    verify.extend([PROGRAM, "--config", "hookbus.toml", "journal", "verify"]);
+    let verified = tokio::process::Command::new(verify[0]).args(&verify[1..]).output().await.unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
 /// How many events the lane holds meanwhile.
@@ -282,19 +307,19 @@ async fn refused_start(folder: &Path, wrapper: &[&str]) -> (Option<i32>, String)
 #[tokio::test]
 async fn a_disk_that_cannot_be_written_refuses_the_start_and_says_so() {
     let (folder, sink) = (tempfile::tempdir().unwrap(), HttpSink::start().await);
-    let disk = SmallDisk::of(folder.path(), 8 << 20).await;
+    let disk = SmallDisk::start(folder.path(), DISK_BYTES).await;
     let config = config(&sink, "disk/data");
     std::fs::write(folder.path().join("hookbus.toml"), &config).unwrap();
     for sentence in ["with nothing there yet", "with a journal there"] {
-        disk.remount("remount,bind,ro").await;
-        let (code, log) = refused_start(folder.path(), &words(&disk.wrapper())).await;
+        disk.remount("remount,bind,ro");
+        let (code, log) = refused_start(folder.path(), &words(disk.enter())).await;
         assert_eq!(code, Some(78), "{sentence}: {log}");
         assert!(
             log.contains("disk/data/journal") && log.contains("Read-only file system"),
             "{sentence}: {log}"
         );
-        disk.remount("remount,bind,rw").await;
-        let daemon = Daemon::start_through(folder.path(), &words(&disk.wrapper()), &config).await;
+        disk.remount("remount,bind,rw");
+        let daemon = Daemon::start_through(folder.path(), &words(disk.enter()), &config).await;
         post_until_taken(&daemon, 0).await;
         assert!(daemon.stop().await.success());
     }

@@ -177,7 +177,7 @@ async fn an_inspection_finds_what_is_wrong() {
         };
         letters.put(letter).await.unwrap();
         letters.close().await;
-        let database = file::open(folder.path()).unwrap();
+        let database = file::StoreFile::open(folder.path()).unwrap().database(&Arc::default()).unwrap();
         let transaction = database.begin_write().unwrap();
         harm(&transaction);
         transaction.commit().unwrap();

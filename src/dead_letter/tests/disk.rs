@@ -1,5 +1,8 @@
 //! A disk in memory that knows what was synced, counts syncs and can be told to fail them.
 
+use super::file::{self, Place};
+use super::watched::{DiskFaults, Watched};
+use super::{Database, StoreError};
 use redb::StorageBackend;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,15 +12,20 @@ struct Content {
     live: Vec<u8>,
     synced: Vec<u8>,
     syncs: u64,
-    syncs_fail: bool,
+    /// With what syncs fail.
+    syncs_fail: Option<io::ErrorKind>,
+    is_full: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryDisk(Arc<Mutex<Content>>);
 
 impl MemoryDisk {
-    pub(super) fn fail_syncs(&self) {
-        self.0.lock().unwrap().syncs_fail = true;
+    pub(super) fn fail_syncs(&self, with: io::ErrorKind) {
+        self.0.lock().unwrap().syncs_fail = Some(with);
+    }
+    pub(super) fn is_full(&self, is_full: bool) {
+        self.0.lock().unwrap().is_full = is_full;
     }
     /// Nobody gets to the disk while the guard lives.
     pub(super) fn hold(&self) -> impl Sized {
@@ -38,6 +46,18 @@ impl MemoryDisk {
     }
 }
 
+impl Place for MemoryDisk {
+    fn database(&self, faults: &Arc<DiskFaults>) -> Result<Database, StoreError> {
+        let watched = Watched { storage: self.clone(), faults: Arc::clone(faults) };
+        let opened = file::builder().create_with_backend(watched);
+        opened.map_err(|error| StoreError::Failed(error.to_string()))
+    }
+    /// It lies, as a quota does.
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
 impl StorageBackend for MemoryDisk {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.lock().unwrap().live.len() as u64)
@@ -53,8 +73,8 @@ impl StorageBackend for MemoryDisk {
     }
     fn sync_data(&self) -> io::Result<()> {
         let mut content = self.0.lock().unwrap();
-        if content.syncs_fail {
-            return Err(io::Error::other("injected"));
+        if let Some(kind) = content.syncs_fail {
+            return Err(kind.into());
         }
         content.synced = content.live.clone();
         content.syncs += 1;
@@ -62,7 +82,10 @@ impl StorageBackend for MemoryDisk {
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let begin = usize::try_from(offset).unwrap();
-        self.0.lock().unwrap().live[begin..begin + data.len()].copy_from_slice(data);
-        Ok(())
+        let mut content = self.0.lock().unwrap();
+        // As a file system does: what there is room for is written.
+        let taken = if content.is_full { data.len() / 2 } else { data.len() };
+        content.live[begin..begin + taken].copy_from_slice(&data[..taken]);
+        if taken < data.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }

@@ -40,7 +40,7 @@ async fn many_who_wait_share_few_commits() {
 async fn after_a_failed_commit_nobody_is_told_durable_any_more() {
     let store = Store::new();
     let id = store.put("orders", "a1").await.unwrap();
-    store.disk.fail_syncs();
+    store.disk.fail_syncs(std::io::ErrorKind::Other);
     let (second, third) = tokio::join!(store.put("orders", "a2"), store.put("orders", "a3"));
     assert!(matches!(second, Err(StoreError::Failed(_))), "{second:?}");
     assert!(matches!(third, Err(StoreError::Failed(_))));
@@ -49,6 +49,77 @@ async fn after_a_failed_commit_nobody_is_told_durable_any_more() {
     let after = store.after_a_power_cut();
     let kept: Vec<_> = after.all().await.into_iter().map(|letter| letter.id).collect();
     assert!(kept.contains(&id), "what was durable stays");
+}
+
+#[tokio::test]
+async fn a_store_without_room_takes_nothing_and_goes_on_by_itself_when_there_is_some() {
+    let store = Store::new();
+    let mut kept = vec![store.put("orders", "a1").await.unwrap()];
+    for id in ["b1", "c1"] {
+        let errands_before = *store.letters.errands_changed().borrow();
+        store.disk.is_full(true);
+        let (one, other) = tokio::join!(store.put("orders", id), store.put("orders", "z1"));
+        assert!(matches!(one, Err(StoreError::Failed(_))), "{one:?}");
+        assert!(matches!(other, Err(StoreError::Failed(_))));
+        assert!(matches!(store.letters.get(kept[0].clone()).await, Err(StoreError::Failed(_))));
+        // Room that is not there is looked for in vain, again and again.
+        for _ in 0..3 {
+            store.letters.commands.send(Command::LookForRoom).await.unwrap();
+        }
+        assert!(matches!(store.put("orders", id).await, Err(StoreError::Failed(_))));
+        assert!(store.letters.shared.waits_for_room());
+
+        store.disk.is_full(false);
+        store.letters.commands.send(Command::LookForRoom).await.unwrap();
+        kept.push(store.put("orders", id).await.unwrap());
+        assert!(*store.letters.errands_changed().borrow() > errands_before, "lanes ask for errands again");
+        store.put("orders", id).await.unwrap();
+        let there: Vec<_> = store.all().await.into_iter().map(|letter| letter.id).collect();
+        assert_eq!(there, kept, "nothing is lost, nothing is there twice, nothing refused is there");
+    }
+    let after = store.after_a_power_cut();
+    assert_eq!(store.letters.totals().unaccounted, 0);
+    assert_eq!(store.letters.totals(), after.letters.totals());
+    assert_eq!(store.all().await, after.all().await);
+    store.letters.close().await;
+    assert_eq!(store.put("orders", "a4").await, Err(StoreError::Closed));
+}
+
+#[tokio::test]
+async fn only_a_write_that_found_no_room_is_ever_tried_again() {
+    let sentences = [
+        ("a sync that fails", std::io::ErrorKind::Other),
+        ("a sync that finds no room", std::io::ErrorKind::StorageFull),
+    ];
+    for (sentence, kind) in sentences {
+        let store = Store::new();
+        store.disk.fail_syncs(kind);
+        assert!(matches!(store.put("orders", "a1").await, Err(StoreError::Failed(_))), "{sentence}");
+        assert!(!store.letters.shared.waits_for_room(), "{sentence}");
+    }
+    // Full first, and then worse.
+    let store = Store::new();
+    store.disk.is_full(true);
+    store.put("orders", "a1").await.unwrap_err();
+    assert!(store.letters.shared.waits_for_room());
+    store.disk.is_full(false);
+    store.disk.fail_syncs(std::io::ErrorKind::Other);
+    store.letters.commands.send(Command::LookForRoom).await.unwrap();
+    store.put("orders", "a1").await.unwrap_err();
+    assert!(!store.letters.shared.waits_for_room());
+}
+
+#[tokio::test]
+async fn a_store_that_waits_for_room_can_be_closed() {
+    let store = Store::new();
+    store.put("orders", "a1").await.unwrap();
+    store.disk.is_full(true);
+    store.put("orders", "a2").await.unwrap_err();
+    store.letters.close().await;
+    store.shutdown.stop(Phase::Storage).await;
+    assert_eq!(store.shutdown.tasks_running(), 0);
+    store.disk.is_full(false);
+    assert_eq!(store.reopened().await.all().await.len(), 1);
 }
 
 #[tokio::test]

@@ -62,9 +62,8 @@ impl Store {
         Store::on(MemoryDisk::default(), disk_max)
     }
     fn on(disk: MemoryDisk, disk_max: ByteSize) -> Store {
-        let database = file::builder().create_with_backend(disk.clone()).unwrap();
         let shutdown = Shutdown::new();
-        let letters = DeadLetters::start(database, &Config { disk_max }, &shutdown).unwrap();
+        let letters = DeadLetters::start(disk.clone(), &Config { disk_max }, &shutdown).unwrap();
         Store { letters, disk, shutdown, disk_max }
     }
     async fn reopened(self) -> Store {

@@ -5,7 +5,6 @@
 
 use super::memory_disk::{Fault, MemoryDisk};
 use super::model::{Attempt, Model, SINKS};
-use super::record::generation_of;
 use super::scan::{Scanner, Step as Scan};
 use super::segment::{HEADER_BYTES, Header, HeaderFound};
 use super::*;
@@ -107,7 +106,11 @@ fn records_in(disk: &MemoryDisk, path: &Path) -> BTreeMap<Attempt, Range<usize>>
     salvage::read(&*file, &mut bytes, 0).unwrap();
     let generation = match Header::decode(&bytes[..HEADER_BYTES.min(bytes.len())]) {
         HeaderFound::Good(header) => Some(header.generation),
-        _ => bytes.get(HEADER_BYTES..).and_then(generation_of),
+        _ => {
+            let mut scanner = Scanner::new(Arc::clone(&file), 0, 0, bytes.len() as u64);
+            scanner.salvage();
+            scanner.first_frame().unwrap().map(|(generation, _)| generation)
+        }
     };
     let Some(generation) = generation else { return BTreeMap::new() };
     let mut scanner = Scanner::new(file, generation, 0, bytes.len() as u64);
@@ -447,4 +450,17 @@ proptest! {
     ) {
         live(seed, steps);
     }
+}
+
+#[test]
+fn a_lost_header_after_a_lost_first_record_costs_their_segment_and_no_other() {
+    live(
+        0,
+        vec![
+            Step::Append(vec![(None, 100), (Some(1), 100)]),
+            Step::Damage { file: 0, at: segment::HEADER_BYTES + 60, how: Damage::FlipBit },
+            Step::Damage { file: 0, at: 0, how: Damage::Unreadable },
+            Step::Append(vec![(Some(1), 100)]),
+        ],
+    );
 }

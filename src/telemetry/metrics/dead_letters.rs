@@ -147,6 +147,11 @@ pub fn store_failed() {
     gauge!(STORE_FAILED).set(1.0);
 }
 
+/// There is room again, and letters are taken.
+pub fn store_healed() {
+    gauge!(STORE_FAILED).set(0.0);
+}
+
 /// So many letters are kept for a sink.
 pub fn letters_kept(sink: &SinkName, letters: u64) {
     gauge!(LETTERS, "sink" => sink.label()).set(letters as f64);

@@ -30,7 +30,7 @@ const ONE_IN: u64 = 12;
 /// Bodies are of different sizes, most small.
 const PADDING_BYTES_MAX: u64 = 900;
 /// Until the last events are promised after all faults have ended.
-const LAST_MAX: Duration = Duration::from_secs(60);
+const LAST_MAX: Duration = Duration::from_secs(150);
 /// How a flood fills a journal: so many at once, so large.
 const FLOOD_AT_ONCE: u64 = 6;
 const FLOOD_BYTES: usize = 24 * 1024;

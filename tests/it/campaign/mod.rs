@@ -21,8 +21,8 @@ mod supervised;
 
 use crate::contract::with_all_brokers;
 use crate::support::eventually_within;
-use crate::support::loop_disk::LoopDisk;
 use crate::support::oracle::Verdict;
+use crate::support::small_disk::SmallDisk;
 use load::Load;
 use place::places;
 use plan::{Kind, Plan};
@@ -38,7 +38,7 @@ const SECONDS: u64 = 12;
 /// The longest chapter, so that a failure is near its cause and the sinks' content stays readable.
 const CHAPTER_SECONDS_MAX: u64 = 600;
 /// Until every lane has settled everything after the last fault.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+const DRAIN_MAX: Duration = Duration::from_secs(240);
 /// Journal, dead letters, and room to be filled.
 const DISK_BYTES: u64 = 48 << 20;
 
@@ -111,7 +111,7 @@ async fn campaign_of_every_fault_every_sink_has_every_promised_event_in_order_an
 async fn campaign(seed: u64, duration: Duration) -> Report {
     let folder = tempfile::Builder::new().prefix("hookbus-campaign-").tempdir().unwrap().keep();
     println!("logs, the timeline of faults and the disk: {}", folder.display());
-    let disk = LoopDisk::start(&folder, DISK_BYTES).await;
+    let disk = SmallDisk::start(&folder, DISK_BYTES).await;
     let places = places().await;
     let mut config = format!("data_dir = {:?}\n{DAEMON}", disk.place().join("data"));
     for place in places.values() {

@@ -7,7 +7,7 @@ use super::plan::{Fault, Kind, Plan};
 use super::supervised::Supervised;
 use crate::support::eventually_within;
 use crate::support::lasts;
-use crate::support::loop_disk::LoopDisk;
+use crate::support::small_disk::SmallDisk;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::cell::{Cell, RefCell};
@@ -48,7 +48,7 @@ pub struct Score {
 pub struct Field<'a> {
     pub daemon: &'a Supervised,
     pub load: &'a Load,
-    pub disk: &'a LoopDisk,
+    pub disk: &'a SmallDisk,
     pub places: &'a Places,
     pub score: RefCell<Score>,
     /// What began and ended when.
@@ -62,7 +62,7 @@ impl<'a> Field<'a> {
     pub fn new(
         daemon: &'a Supervised,
         load: &'a Load,
-        disk: &'a LoopDisk,
+        disk: &'a SmallDisk,
         places: &'a Places,
         timeline: std::fs::File,
     ) -> Field<'a> {

@@ -4,7 +4,7 @@
 
 use crate::support::brokers::Leashed;
 use crate::support::daemon::PROGRAM;
-use crate::support::loop_disk::LoopDisk;
+use crate::support::small_disk::SmallDisk;
 use crate::support::{client, eventually_within, lasts};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(50);
 /// How often the supervisor looks.
 const LOOKS_EVERY: Duration = Duration::from_millis(10);
 /// No start and no stop may take longer, faults that hold it up included: each lasts some seconds.
-pub const LIFE_CHANGE_MAX: Duration = Duration::from_secs(60);
+pub const LIFE_CHANGE_MAX: Duration = Duration::from_secs(150);
 /// How long an operator waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -60,7 +60,7 @@ struct Shared {
 
 impl Supervised {
     /// With this configuration, on the disk; its logs are in `folder`.
-    pub fn start(folder: &Path, disk: &LoopDisk, config: &str) -> Supervised {
+    pub fn start(folder: &Path, disk: &SmallDisk, config: &str) -> Supervised {
         let file = folder.join("hookbus.toml");
         std::fs::write(&file, config).unwrap();
         let own = [PROGRAM.to_owned(), "--config".to_owned(), file.display().to_string(), "run".to_owned()];

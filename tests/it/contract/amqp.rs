@@ -38,11 +38,6 @@ impl AmqpRig {
         }
     }
 
-    /// `-STOP` and `-CONT` to the broker.
-    pub fn signal(&self, signal: &str) {
-        self.rabbit().signal(signal);
-    }
-
     fn own(&mut self) -> &mut RabbitMq {
         match &mut self.broker {
             Broker::Shared(_) => panic!("a shared broker stays up"),

@@ -2,6 +2,7 @@
 
 use super::{Arrived, Binding, Rig, Setup};
 use crate::support::authority::{Authority, Leaf};
+use crate::support::brokers::free_port;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use base64::Engine;
@@ -174,7 +175,7 @@ impl Rig for HttpRig {
     const AUTHENTICATIONS: &'static [&'static str] = &[HEADER, URL, CERTIFICATE];
 
     async fn start(setup: Setup) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let mut rig = HttpRig {
             setup,
             address: listener.local_addr().unwrap(),

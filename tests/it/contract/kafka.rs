@@ -34,11 +34,6 @@ impl KafkaRig {
         }
     }
 
-    /// `-STOP` and `-CONT` to the broker.
-    pub fn signal(&self, signal: &str) {
-        self.kafka().signal(signal);
-    }
-
     fn password_file(&self) -> std::path::PathBuf {
         self.folder.path().join("password")
     }

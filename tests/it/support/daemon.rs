@@ -170,9 +170,15 @@ impl Daemon {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// SIGKILL, now.
+    /// SIGKILL, now. It may still take a moment.
     pub fn kill_now(&self) {
         self.signal("-KILL");
+    }
+
+    /// SIGKILL, and waits until it is gone: only then can the next one have the directory.
+    pub async fn kill(mut self) {
+        self.kill_now();
+        self.ended().await;
     }
 
     /// Sends SIGTERM and does not wait.

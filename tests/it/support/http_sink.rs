@@ -1,5 +1,6 @@
 //! An HTTP sink that does what the test tells it to: confirms, refuses, throttles, hangs, resets, or is not there.
 
+use super::brokers::free_port;
 use super::eventually;
 use axum::Router;
 use axum::body::Bytes;
@@ -49,7 +50,7 @@ type Shared = (Arc<Mutex<Mood>>, Arc<Mutex<Seen>>);
 impl HttpSink {
     /// Listens on a free port and confirms.
     pub async fn start() -> HttpSink {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let mut sink = HttpSink {
             address: listener.local_addr().unwrap(),
             mood: Arc::new(Mutex::new(Mood::Confirms)),

@@ -166,10 +166,7 @@ impl Kafka {
         .await;
         (([127, 0, 0, 1], self.ports.proxied).into(), turn)
     }
-    /// `-STOP` and `-CONT`: it holds its connections and does nothing.
-    pub fn signal(&self, signal: &str) {
-        self.process().signal(signal);
-    }
+
     /// A file of the private authority: `ca.pem`, `client.pem`, `client.key`, and of another one: `other-ca.pem`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -140,11 +140,6 @@ impl RabbitMq {
         server.ended().await;
     }
 
-    /// `-STOP` and `-CONT`: it holds its connections and does nothing.
-    pub fn signal(&self, signal: &str) {
-        self.server.as_ref().expect("it is up").signal_all(signal);
-    }
-
     /// Its process, while it is up.
     pub fn process(&self) -> &Leashed {
         self.server.as_ref().expect("it is up")
