@@ -12,7 +12,7 @@
 //! ```
 
 use super::cursor::{DEFERRALS_MAX, Progress, Standing};
-use super::disk::{Disk, DiskFile, is_no_room};
+use super::disk::{Disk, DiskFile, is_medium_error, is_no_room};
 use super::salvage;
 use super::types::{Deferral, NOTE_BYTES_MAX, Tally};
 use crate::time::UnixMs;
@@ -251,22 +251,36 @@ impl Slots {
         Ok(())
     }
 
+    /// In place, which needs no room on a disk that is full. Where the disk does not take it there, to a new file: to
+    /// write a part of a page that cannot be read fails for ever.
     fn write(&mut self, disk: &dyn Disk, directory: &Path, bytes: &[u8]) -> io::Result<()> {
-        match &self.files[self.next] {
-            Some(file) => {
-                file.write_at(bytes, 0)?;
-                file.sync_data()
-            }
-            None => {
-                let file = disk.create(&self.paths[self.next])?;
-                file.write_at(bytes, 0)?;
-                file.sync_data()?;
-                disk.sync_dir(directory)?;
-                self.files[self.next] = Some(file);
-                Ok(())
+        if let Some(file) = &self.files[self.next] {
+            match file.write_at(bytes, 0).and_then(|()| file.sync_data()) {
+                Err(error) if is_medium_error(&error) => {
+                    let path = self.paths[self.next].display();
+                    tracing::warn!(%path, %error, "a cursor's slot cannot be written where it lies; it gets a new file");
+                    self.files[self.next] = None;
+                }
+                written => return written,
             }
         }
+        let path = &self.paths[self.next];
+        let unfinished = unfinished_path(path);
+        let file = disk.create(&unfinished)?;
+        file.write_at(bytes, 0)?;
+        file.sync_data()?;
+        disk.rename(&unfinished, path)?;
+        disk.sync_dir(directory)?;
+        self.files[self.next] = Some(file);
+        Ok(())
     }
+}
+
+/// Where a slot's new file lies until it is whole; one that is left there is written over.
+fn unfinished_path(slot: &Path) -> PathBuf {
+    let mut name = slot.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// The file of a cursor's slot 0 or 1.

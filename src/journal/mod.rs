@@ -265,8 +265,10 @@ fn start_threads(
     let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let reading = Arc::clone(shared);
     named("journal-reader").spawn(move || reader::run(&reading, read_requests))?;
+    let keeping = Keeping(Arc::clone(shared));
     named("journal-keeper").spawn(move || {
         housekeeping.run();
+        drop(keeping);
         has_ended.send_replace(true);
     })?;
     named("journal-writer").spawn(move || {
@@ -274,6 +276,19 @@ fn start_threads(
         drop(closing);
     })?;
     Ok(ended)
+}
+
+/// Fails the journal should housekeeping end before the writer, by a defect of its own: the writer would wait for the
+/// next segment for ever, and nothing would show it.
+struct Keeping(Arc<Shared>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        // Final where the journal is closed.
+        self.0.set_health(Health::Failed);
+        *lock(&self.0.spare) = Spare::Failed;
+        self.0.spare_changed.notify_all();
+    }
 }
 
 /// Ends the other threads when the writer has ended, and also when one of them could not be started.

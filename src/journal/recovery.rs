@@ -66,6 +66,8 @@ struct Tail {
     identities: Vec<(Dedupe, UnixMs)>,
     /// Where the sound records end, and where zeros begin.
     ends: (u64, u64),
+    /// Its end is there and cannot be read: nothing goes behind it.
+    is_closed: bool,
     scanner: Scanner,
 }
 
@@ -125,8 +127,13 @@ pub(super) fn recover(
         (Some(last), Some(tail)) => {
             let path = segment_path(paths, last.header.number);
             let file = disk.open(&path).map_err(at(&path))?.into();
-            let resumed = Active::resume(file, path.clone(), last.header, tail.ends, next_sequence - 1);
-            Some(resumed.map_err(at(&path))?)
+            let (mut active, synced) =
+                Active::resume(file, path.clone(), last.header, tail.ends, next_sequence - 1)
+                    .map_err(at(&path))?;
+            if tail.is_closed {
+                active.take_no_more();
+            }
+            Some((active, synced))
         }
         _ => None,
     };
@@ -239,6 +246,7 @@ fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenE
         remember_until: UnixMs(i64::MIN),
         identities: Vec::new(),
         ends: (0, 0),
+        is_closed: false,
         scanner,
     };
     let scanner = &mut tail.scanner;
@@ -260,10 +268,12 @@ fn scan_last(disk: &dyn Disk, paths: &Paths, last: &Found) -> Result<Tail, OpenE
     }
     tail.ends = (scanner.offset(), scanner.zeros_from().map_err(at(&path))?);
     if scanner.has_unreadable_from(tail.ends.0) {
-        // Nobody can tell whether it was answered, so it is no torn end: it stays, and writing goes on behind it.
+        // Nobody can tell whether it was answered, so it is no torn end and stays. Should the disk give it one day, then
+        // its numbers are not those of what is written from now on: that goes to the next segment.
         let end = tail.ends.1.next_multiple_of(ALIGNMENT as u64);
         damage::set_aside(disk, paths, header.number, scanner, &(tail.ends.0..end)).map_err(at(&path))?;
         tail.ends = (end, end);
+        tail.is_closed = true;
     }
     note_torn(&path, tail.ends.1 - tail.ends.0);
     Ok(tail)
@@ -314,10 +324,9 @@ fn remember(
     let mut goes_on = tail.is_none_or(|tail| has_room(std::mem::take(&mut tail.identities)));
     for index in (1..found.len()).rev() {
         let [one, next] = &mut found[index - 1..=index] else { continue };
-        if !goes_on {
-            break;
-        }
-        if next.tells_of(one) && next.header.previous_remember_until <= now {
+        // Where nobody tells how long its identities matter, it is read also when there is no room for them: its file
+        // would go too early, or never.
+        if next.tells_of(one) && (!goes_on || next.header.previous_remember_until <= now) {
             continue;
         }
         let identities = identities_of(disk, paths, one, next.header.first)?;
@@ -326,7 +335,7 @@ fn remember(
         if next.is_rebuilt {
             next.header.previous_remember_until = one.remember_until;
         }
-        goes_on = has_room(identities);
+        goes_on = goes_on && has_room(identities);
     }
     Ok(remembered)
 }

@@ -293,6 +293,11 @@ impl Active {
         Ok((active, synced))
     }
 
+    /// From now on it has no room.
+    pub(super) fn take_no_more(&mut self) {
+        self.capacity = self.offset;
+    }
+
     /// Where the file lies.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -169,7 +169,8 @@ async fn a_wait_that_is_dropped_costs_no_record() {
         given.extend(once.map_or(Vec::new(), Result::unwrap));
     }
     while given.len() < 100 {
-        given.extend(feed.next(7, usize::MAX).await.unwrap());
+        let next = tokio::time::timeout(PATIENCE, feed.next(7, usize::MAX)).await;
+        given.extend(next.expect("a record that should be there").unwrap());
     }
     let positions: Vec<u64> = given.iter().map(|entry| entry.position.0).collect();
     assert_eq!(positions, (1..=100).collect::<Vec<_>>());
@@ -182,12 +183,15 @@ async fn a_journal_whose_handles_are_dropped_lets_its_directory_go() {
     let journal = open(&small(), directory.path(), &["orders"]);
     let feed = journal.feed("orders").unwrap();
     drop(journal);
-    let reopened = loop {
-        match Journal::open(&small(), directory.path(), Arc::new(RealDisk), &sinks(&["orders"])) {
-            Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
-            other => break other.unwrap(),
+    let reopened = async {
+        loop {
+            match Journal::open(&small(), directory.path(), Arc::new(RealDisk), &sinks(&["orders"])) {
+                Err(OpenError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+                other => return other.unwrap(),
+            }
         }
     };
+    let reopened = tokio::time::timeout(PATIENCE, reopened).await.expect("the directory is let go");
     drop(feed);
     reopened.close().await;
 }

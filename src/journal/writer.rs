@@ -152,24 +152,24 @@ impl Writer {
         if self.failed {
             return waiter.refused(AppendError::Failed);
         }
-        if !self.has_room(bytes) {
-            let is_new = |record: &&Record| !self.is_known(record);
-            let new_bytes: usize = waiter.held.0.iter().filter(is_new).map(record::frame_bytes).sum();
-            // Duplicates need no room.
-            if new_bytes > 0
-                && let Err(error) = self.make_room(new_bytes)
-            {
-                return waiter.refused(error);
-            }
+        // One moment for all of it: what needs no room now is not new a millisecond later.
+        let now = self.steady();
+        let is_known = |record: &Record| self.is_known(record, now);
+        // Duplicates need no room. Beside a record that is new they do: it may have them forgotten.
+        if !self.has_room(bytes)
+            && !waiter.held.0.iter().all(is_known)
+            && let Err(error) = self.make_room(bytes)
+        {
+            return waiter.refused(error);
         }
-        self.gather(waiter);
+        self.gather(waiter, now);
         if self.pending.buffer.len() >= BATCH_BYTES_MAX {
             self.commit();
         }
     }
 
-    fn is_known(&self, record: &Record) -> bool {
-        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, self.steady()))
+    fn is_known(&self, record: &Record, now: SteadyMs) -> bool {
+        record.dedupe.is_some_and(|dedupe| self.remembered.knows(&dedupe.key, now))
     }
 
     fn steady(&self) -> SteadyMs {
@@ -177,10 +177,9 @@ impl Writer {
     }
 
     /// Encodes what is new; there is room.
-    fn gather(&mut self, mut waiter: Waiter) {
+    fn gather(&mut self, mut waiter: Waiter, now: SteadyMs) {
         for record in &waiter.held.0 {
             if let Some(dedupe) = &record.dedupe {
-                let now = self.steady();
                 if !self.remembered.remember(dedupe, now) {
                     self.pending.duplicates += 1;
                     waiter.appended.push(Appended::Duplicate);

@@ -54,7 +54,8 @@ pub struct RetryConfig {
     pub max: Period,
     /// Attempts after which an event becomes a dead letter, at least 1.
     pub attempts_max: u32,
-    /// How long after its first failure an event that keeps failing becomes a dead letter.
+    /// How long after its first failure an event that keeps failing becomes a dead letter; time in which its lane could
+    /// not send (the sink away or busy, the lane paused, the process not running) does not count.
     pub age_max: Period,
 }
 

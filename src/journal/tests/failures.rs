@@ -118,9 +118,12 @@ async fn a_failure_while_the_next_segment_is_made_is_one_of_the_disk_unless_only
         } else {
             assert!(matches!(refused, None | Some(AppendError::Full)), "{operation} {fault:?}: {refused:?}");
             until(|| *journal.health().borrow() == Health::Ready).await;
-            while journal.append(vec![large()]).await.is_err() {
-                tokio::time::sleep(QUICK).await;
-            }
+            let taken = async {
+                while journal.append(vec![large()]).await.is_err() {
+                    tokio::time::sleep(QUICK).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, taken).await.expect("records are taken again");
             count += 1;
         }
         assert_eq!(take(&mut feed, count).await.len(), count, "{operation} {fault:?}: sinks go on");
@@ -146,14 +149,18 @@ async fn a_cursor_that_cannot_be_saved_holds_its_segments_and_is_saved_when_that
             let mut feed = journal.feed("orders").unwrap();
             for _ in 0..4 {
                 disk.fail_once(&format!("{operation} j/cursors/orders.{slot}"), Fault::Broken);
+                disk.fail_once(&format!("create j/cursors/orders.{slot}.new"), Fault::Broken);
             }
             let taken = take(&mut feed, 12).await.len();
             until(|| !disk.names("j").contains(&"00000001.seg".to_owned())).await;
             assert_eq!((taken, *journal.health().borrow()), (12, Health::Ready), "{operation} {slot}");
             assert_eq!(journal.append(vec![large()]).await.map(Vec::from), Ok(vec![Appended::Stored]));
             journal.close().await;
-            let removed = disk.log().iter().position(|event| event == "rename j/00000001.seg").unwrap();
-            assert!(disk.log()[..removed].iter().any(|event| event.starts_with("sync j/cursors/")));
+            let mut log = disk.log();
+            log.truncate(log.iter().position(|event| event == "rename j/00000001.seg").unwrap());
+            let last_append = log.iter().rposition(|event| event.ends_with(".seg")).unwrap();
+            let is_saved = log[last_append..].iter().any(|event| event.starts_with("sync j/cursors/orders."));
+            assert!(is_saved, "{operation} {slot}: {log:?}");
             let crashed = disk.after_crash(5);
             let journal = open_quick(&crashed);
             let oldest = lock(&journal.shared.table).oldest().unwrap().first;
@@ -235,4 +242,54 @@ async fn the_name_of_a_cursor_that_a_killed_process_left_unsynced_is_durable_bef
     let first = |wanted: &str| operations.iter().position(|operation| operation == wanted).unwrap();
     assert!(first("sync j/cursors/") < first("create j/00000001.new"), "{operations:?}");
     journal.close().await;
+}
+
+/// A disk that brings down whoever makes the second segment.
+struct Fatal(MemoryDisk);
+
+impl Disk for Fatal {
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        assert!(!path.ends_with("00000002.new"), "a defect");
+        self.0.create(path)
+    }
+    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.0.create_dir(path)
+    }
+    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        self.0.list(directory)
+    }
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        self.0.open(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.0.remove(path)
+    }
+    fn sync_dir(&self, directory: &Path) -> std::io::Result<()> {
+        self.0.sync_dir(directory)
+    }
+    fn lock(&self, path: &Path, note: &str) -> std::io::Result<LockAttempt> {
+        self.0.lock(path, note)
+    }
+}
+
+#[tokio::test]
+async fn housekeeping_that_ends_by_a_defect_fails_the_journal_and_nobody_waits_for_it() {
+    let disk = MemoryDisk::new();
+    let disk_of = Arc::new(Fatal(disk.clone()));
+    let journal =
+        Journal::open_with_tick(&small(), Path::new("j"), disk_of, &sinks(&["orders"]), QUICK).unwrap();
+    let refused = async {
+        loop {
+            if let Err(error) = journal.append(vec![large()]).await {
+                return error;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("an answer");
+    assert_eq!((refused, *journal.health().borrow()), (AppendError::Failed, Health::Failed));
+    let closed = tokio::time::timeout(PATIENCE, journal.close()).await;
+    closed.expect("nor does closing wait for it");
 }

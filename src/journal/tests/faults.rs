@@ -139,7 +139,8 @@ async fn insist(disk: &MemoryDisk, count: usize, failures_max: usize) -> (Vec<St
     let mut feed = journal.feed("orders").unwrap();
     let (mut given, mut failures) = (Vec::new(), 0);
     while given.len() < count && failures < failures_max {
-        match feed.next(1, 1).await {
+        let next = tokio::time::timeout(PATIENCE, feed.next(1, 1)).await;
+        match next.unwrap_or_else(|_| panic!("{} of {count} records", given.len())) {
             Ok(entries) => {
                 given.extend(entries.iter().map(|entry| String::from_utf8(entry.payload.to_vec()).unwrap()))
             }
@@ -226,6 +227,76 @@ async fn a_bad_sector_in_the_last_segment_stops_no_start_and_is_not_written_over
             "{sentence}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_written_behind_a_bad_sector_is_given_also_once_that_can_be_read_again() {
+    let texts: Vec<String> = (0..12).map(|number| format!("{number:0>500}")).collect();
+    let disk = with_records(&texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let end = segment::HEADER_BYTES + 12 * frame_bytes_of(&texts[0]);
+    disk.make_unreadable(Path::new(SEGMENT), end - 1..end);
+    for text in ["behind", "more"] {
+        let journal = open_on(&disk, &["orders"]).unwrap();
+        journal.append(vec![record(text)]).await.unwrap();
+        journal.close().await;
+    }
+    disk.make_readable();
+    // What lay there was set aside, and its numbers are those of other records now.
+    let whole = (8192 - segment::HEADER_BYTES) / frame_bytes_of(&texts[0]);
+    let mut expected: Vec<String> = texts[..whole].iter().map(|text| format!("{text}!")).collect();
+    expected.extend(["behind!".to_owned(), "more!".to_owned()]);
+    assert_eq!(insist(&disk, expected.len(), 1).await, (expected, 0));
+}
+
+#[tokio::test]
+async fn a_last_segment_cut_short_where_it_cannot_be_read_stops_no_start_and_takes_no_more() {
+    let texts: Vec<String> = (0..12).map(|number| format!("{number:0>500}")).collect();
+    let intact = with_records(&texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let frame = frame_bytes_of(&texts[0]);
+    for cut in [8193, 8200, 10_001, 12_287, 12_288] {
+        let disk = intact.copy();
+        disk.make_unreadable(Path::new(SEGMENT), 8192..12_288);
+        disk.edit(Path::new(SEGMENT), |bytes| bytes.truncate(cut));
+        let mut expected: Vec<String> =
+            texts[..(8192 - segment::HEADER_BYTES) / frame].iter().map(|text| format!("{text}!")).collect();
+        for text in ["behind", "more"] {
+            let journal = open_on(&disk, &["orders"]).unwrap();
+            let stored = journal.append(vec![record(text)]).await.map(Vec::from);
+            assert_eq!(stored, Ok(vec![Appended::Stored]), "cut at {cut}");
+            journal.close().await;
+            expected.push(format!("{text}!"));
+        }
+        assert_eq!(disk.read(Path::new(SEGMENT)).len(), cut, "nothing goes behind it");
+        assert_eq!(insist(&disk, expected.len(), 100).await.0, expected, "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_sector_under_a_cursor_slot_holds_up_neither_the_cursor_nor_the_segments_it_passed() {
+    let disk = MemoryDisk::new();
+    let texts = with_segments(&disk).await;
+    let config = Config { retention: Period::secs(0), ..small() };
+    let tick = Duration::from_millis(1);
+    let journal = Journal::open_with_tick(
+        &config,
+        Path::new(DIRECTORY),
+        Arc::new(disk.clone()),
+        &sinks(&["orders"]),
+        tick,
+    )
+    .unwrap();
+    for slot in disk.names("j/cursors") {
+        disk.make_unreadable(&Path::new("j/cursors").join(slot), 0..1);
+    }
+    take(&mut journal.feed("orders").unwrap(), texts.len()).await;
+    let freed = async {
+        while disk.names(DIRECTORY).contains(&"00000001.seg".to_owned()) {
+            tokio::time::sleep(tick).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("the oldest segment is freed");
+    journal.close().await;
+    assert_eq!(contents(&disk.after_crash(11)).await.0, Vec::<String>::new(), "and all of it is on disk");
 }
 
 #[tokio::test]

@@ -321,6 +321,18 @@ impl State {
         self.faults.push(fault);
         Some(fault)
     }
+    /// A page of which a part is written is read first.
+    fn is_in_the_way(&self, inode: usize, written: &std::ops::Range<usize>) -> bool {
+        let there = self.inodes[inode].current.len();
+        let pages = [written.start, written.end - 1].map(|at| at / PAGE_BYTES * PAGE_BYTES);
+        pages.into_iter().any(|page| {
+            let is_whole = written.start <= page && page + PAGE_BYTES <= written.end;
+            let is_bad = |(of, bad): &(usize, std::ops::Range<usize>)| {
+                *of == inode && bad.start < page + PAGE_BYTES && page < bad.end
+            };
+            !is_whole && page < there && self.bad.iter().any(is_bad)
+        })
+    }
     /// A page that is written is good again: the disk puts other sectors in its place.
     fn write_over(&mut self, inode: usize, written: std::ops::Range<usize>) {
         let written = written.start / PAGE_BYTES * PAGE_BYTES..written.end.next_multiple_of(PAGE_BYTES);
@@ -426,6 +438,9 @@ impl DiskFile for MemoryFile {
         let grows = (at + bytes.len()).saturating_sub(state.inodes[self.inode].current.len());
         if state.room.is_some_and(|room| grows > 0 && used + grows > room) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !bytes.is_empty() && state.is_in_the_way(self.inode, &(at..at + bytes.len())) {
+            return Err(rustix::io::Errno::IO.into());
         }
         let operation = format!("write {}", state.name_of(self.inode));
         let fault = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom]);

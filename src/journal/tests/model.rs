@@ -17,6 +17,8 @@ pub(super) struct Model {
     known: BTreeSet<u8>,
     /// Attempts of which nothing is there nor ever will be: that is what the refusal said.
     refused: BTreeSet<Attempt>,
+    /// Attempts whose record was damaged once.
+    hit: BTreeSet<Attempt>,
     pub sinks: [Sink; 2],
 }
 
@@ -35,11 +37,14 @@ pub(super) struct Sink {
 impl Model {
     pub(super) fn answered(&mut self, attempt: Attempt, appended: Appended) {
         let key = self.attempts[attempt];
-        let there = match appended {
+        let there: BTreeSet<Attempt> = match appended {
             Appended::Stored => [attempt].into(),
             Appended::Duplicate => (0..=attempt).filter(|other| self.attempts[*other] == key).collect(),
         };
-        self.promises.push(there);
+        // What was damaged, and can be read again, may be there for a sink that has not passed it, and for no other.
+        if there.is_disjoint(&self.hit) {
+            self.promises.push(there);
+        }
         let is_first = key.is_none_or(|key| self.known.insert(key));
         assert!(
             is_first || appended == Appended::Duplicate,
@@ -81,6 +86,7 @@ impl Model {
     /// These records were hit, and may be gone.
     pub(super) fn damaged(&mut self, hit: &BTreeSet<Attempt>) {
         self.promises.retain(|there| there.is_disjoint(hit));
+        self.hit.extend(hit);
         for key in hit.iter().filter_map(|attempt| self.attempts[*attempt]) {
             self.known.remove(&key);
         }

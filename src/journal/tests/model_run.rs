@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 const CASES: u32 = 1500;
+const SHRINKING_MS_MAX: u32 = 60_000;
 const TICK: Duration = Duration::from_millis(1);
 const SECTOR_BYTES: usize = 512;
 const ENDINGS: [Ending; 4] = [Ending::Delivered, Ending::DeadLettered, Ending::Shed, Ending::NotRouted];
@@ -40,6 +41,8 @@ pub(super) enum Step {
         at: usize,
         how: Damage,
     },
+    /// What could not be read can be read again.
+    Mend,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..60).prop_map(Step::CrashAfter),
         3 => (0u64..30, fault).prop_map(|(steps, fault)| Step::FailAfter(steps, fault)),
         2 => (any::<usize>(), any::<usize>(), how).prop_map(|(file, at, how)| Step::Damage { file, at, how }),
+        1 => Just(Step::Mend),
     ]
 }
 
@@ -99,22 +103,23 @@ fn attempt_of(entry: &Entry) -> Attempt {
     attempt
 }
 
-/// The records in a segment as it lies on disk, and where each lies. None where nobody can tell whose segment it is.
+/// The records in a segment as it lies on disk, and where each lies. None where nobody can tell whose segment it is:
+/// without its header, the first record must be sound.
 fn records_in(disk: &MemoryDisk, path: &Path) -> BTreeMap<Attempt, Range<usize>> {
     let file: Arc<dyn DiskFile> = disk.open(path).unwrap().into();
-    let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
-    salvage::read(&*file, &mut bytes, 0).unwrap();
-    let generation = match Header::decode(&bytes[..HEADER_BYTES.min(bytes.len())]) {
-        HeaderFound::Good(header) => Some(header.generation),
-        _ => {
-            let mut scanner = Scanner::new(Arc::clone(&file), 0, 0, bytes.len() as u64);
-            scanner.salvage();
-            scanner.first_frame().unwrap().map(|(generation, _)| generation)
-        }
+    let bytes = file.size().unwrap();
+    let mut header = vec![0; HEADER_BYTES];
+    let salvaged = salvage::read(&*file, &mut header, 0).unwrap();
+    let scanner_of = |generation| {
+        let mut scanner = Scanner::new(Arc::clone(&file), generation, 0, bytes);
+        scanner.salvage();
+        scanner
     };
-    let Some(generation) = generation else { return BTreeMap::new() };
-    let mut scanner = Scanner::new(file, generation, 0, bytes.len() as u64);
-    scanner.salvage();
+    let generation = match Header::decode(&header[..salvaged.read]) {
+        HeaderFound::Good(header) => Some(header.generation),
+        _ => scanner_of(0).first_frame().unwrap().map(|(generation, _)| generation),
+    };
+    let Some(mut scanner) = generation.map(scanner_of) else { return BTreeMap::new() };
     let mut records = BTreeMap::new();
     loop {
         let start = usize::try_from(scanner.offset()).unwrap();
@@ -372,6 +377,7 @@ impl Run {
                 Step::Close => self.stop(|_| ()).await,
                 Step::Kill => self.stop(|run| run.disk = run.disk.after_kill()).await,
                 Step::CrashAfter(steps) => self.disk.crash_after(steps),
+                Step::Mend => self.disk.make_readable(),
                 Step::FailAfter(steps, fault) => self.disk.fail_after(steps, fault),
                 Step::Damage { file, at, how } => {
                     self.stop(|_| ()).await;
@@ -440,6 +446,8 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: cases(),
         max_shrink_iters: 300,
+        // A life that is stuck takes all of the patience, and so may each that is tried in its place.
+        max_shrink_time: SHRINKING_MS_MAX,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

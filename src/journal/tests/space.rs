@@ -13,9 +13,12 @@ fn open_quick(config: &Config, disk: &MemoryDisk, cursors: &[CursorSpec]) -> Jou
 
 /// Waits until `holds`, which a broken journal never reaches.
 async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    while !holds().await {
-        tokio::time::sleep(QUICK).await;
-    }
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(QUICK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.expect("what was waited for");
 }
 
 fn large() -> Record {
@@ -206,6 +209,42 @@ async fn a_duplicate_is_recognised_even_when_nothing_new_fits() {
 }
 
 #[tokio::test]
+async fn what_a_new_record_of_the_same_call_makes_forgotten_is_not_written_beyond_the_segment() {
+    let disk = MemoryDisk::new();
+    let config = Config { dedupe_max: 1, ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let known = Record { dedupe: identified("", 1).dedupe, ..large() };
+    for record in [known.clone(), large(), large(), large()] {
+        journal.append(vec![record]).await.unwrap();
+    }
+    // There is room for the first of them only, and the second seems to need none.
+    let both = vec![identified("new", 2), known];
+    assert_eq!(journal.append(both).await.map(Vec::from), Ok(vec![Appended::Stored; 2]));
+    journal.close().await;
+    for name in disk.names("j").iter().filter(|name| name.ends_with(".seg")) {
+        assert_eq!(disk.read(&Path::new("j").join(name)).len(), 16 * 1024, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_goes_also_where_the_next_header_was_lost_and_nothing_more_can_be_remembered() {
+    let disk = MemoryDisk::new();
+    let config = Config { dedupe_max: 1, retention: Period::secs(0), ..small() };
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    for number in 0..6 {
+        journal.append(vec![Record { dedupe: identified("", number).dedupe, ..large() }]).await.unwrap();
+    }
+    journal.close().await;
+    disk.edit(Path::new("j/00000002.seg"), |bytes| bytes[..segment::HEADER_BYTES].fill(7));
+    open_quick(&config, &disk, &sinks(&["orders"])).close().await;
+    let journal = open_quick(&config, &disk, &sinks(&["orders"]));
+    let until_told = lock(&journal.shared.table).sealed_oldest().unwrap().remember_until;
+    let in_an_hour = crate::clock::now().plus(Duration::from_secs(3600));
+    assert!(until_told < in_an_hour, "{until_told:?}");
+    journal.close().await;
+}
+
+#[tokio::test]
 async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
     let config = Config { disk_max: ByteSize::kib(64), ..small() };
     let cursors = [("cache", true), ("orders", false)]
@@ -216,13 +255,14 @@ async fn a_sheddable_cursor_is_told_to_give_up_what_it_alone_holds() {
     let count = fill(&journal).await;
     assert_eq!(*cache.shed_before().borrow(), None, "another sink holds the same records");
     take(&mut orders, count).await;
-    let before = cache.shed_before().wait_for(Option::is_some).await.unwrap().unwrap();
+    let mut asked = cache.shed_before();
+    let asked_for = tokio::time::timeout(PATIENCE, asked.wait_for(Option::is_some)).await;
+    let before = asked_for.expect("it is asked").unwrap().unwrap();
     let entries = cache.next(count, usize::MAX).await.unwrap();
     let shed: Vec<_> = entries.iter().filter(|entry| entry.position < before).collect();
     assert!(!shed.is_empty() && shed.len() < count, "the oldest segment's records, not all");
     shed.iter().for_each(|entry| cache.settle(entry.position, Ending::Shed));
     until(|| async { journal.append(vec![large()]).await.is_ok() }).await;
-    let mut asked = cache.shed_before();
     let settled = tokio::time::timeout(PATIENCE, asked.wait_for(|asked| *asked != Some(before))).await;
     settled.expect("once is enough").unwrap();
     assert_eq!(*orders.shed_before().borrow(), None);
