@@ -110,6 +110,7 @@ impl<C> Connection<C> {
 
     /// Gives this client up; whoever still holds it finishes with it, the next delivery connects anew. Does nothing
     /// where it was given up already. Returns whether it did.
+    #[cfg(any(test, feature = "amqp", feature = "kafka", feature = "nats"))]
     pub(super) fn give_up(&self, client: &Arc<C>) -> bool {
         let mut state = self.state();
         let is_current = matches!(&*state, State::Connected(current) if Arc::ptr_eq(current, client));
@@ -129,6 +130,7 @@ impl<C> Connection<C> {
     }
 
     /// The client, taken out for good; for closing, when nobody connects any more.
+    #[cfg(any(test, feature = "amqp", feature = "kafka", feature = "nats"))]
     pub(super) fn take(&self) -> Option<Arc<C>> {
         match std::mem::replace(&mut *self.state(), State::Idle) {
             State::Connected(client) => Some(client),
