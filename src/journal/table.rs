@@ -87,7 +87,8 @@ impl Table {
     /// The segment that holds `sequence` or, where none does, the next one with a later record.
     pub(super) fn holding(&self, sequence: u64) -> Option<&Segment> {
         let behind = self.segments.partition_point(|segment| segment.end <= sequence);
-        self.segments.get(behind).filter(|segment| segment.end > segment.first)
+        // One that damage has left empty may stand before it.
+        self.segments.range(behind..).find(|segment| segment.end > segment.first)
     }
     /// Whether segment `number` is still there.
     pub(super) fn has(&self, number: u64) -> bool {
@@ -157,8 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_in_a_gap_goes_on_with_the_next_segment() {
-        let table = Table::new([segment(1, 3, 5, 0), segment(3, 8, 9, 0), segment(4, 9, 9, 0)].into(), true);
+    fn a_reader_in_a_gap_goes_on_with_the_next_segment_that_has_a_record() {
+        let emptied = segment(2, 8, 8, 0);
+        let table =
+            Table::new([segment(1, 3, 5, 0), emptied, segment(3, 8, 9, 0), segment(4, 9, 9, 0)].into(), true);
         for (sequence, found) in [(1, Some(1)), (4, Some(1)), (5, Some(3)), (8, Some(3)), (9, None)] {
             assert_eq!(table.holding(sequence).map(|segment| segment.number), found, "{sequence}");
         }
