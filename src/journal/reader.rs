@@ -79,6 +79,10 @@ fn fetch(shared: &Shared, from: u64, place: Option<ReadPlace>, salvage: bool) ->
     while bytes < CHUNK_BYTES && scanner.offset() < turn_end && through + 1 < segment.end {
         let before = scanner.offset();
         match scanner.step()? {
+            // What could not be read when the next segment began is there again: its numbers were given out anew.
+            Step::Record(record) if record.sequence >= segment.end => {
+                (scanned, through) = (segment.end - 1, segment.end - 1);
+            }
             Step::Record(record) => {
                 scanned = record.sequence;
                 through = through.max(scanned);

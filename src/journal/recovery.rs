@@ -366,6 +366,8 @@ fn identities_of(
     let mut last = 0;
     while last + 1 < end {
         match scanner.step().map_err(at(&path))? {
+            // See the reader: it is there again, and no lane will get it.
+            Step::Record(record) if record.sequence >= end => break,
             Step::Record(record) => {
                 last = record.sequence;
                 identities.extend(record.dedupe.map(|dedupe| (dedupe, record.arrival)));

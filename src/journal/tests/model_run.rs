@@ -472,18 +472,3 @@ fn a_lost_header_after_a_lost_first_record_costs_their_segment_and_no_other() {
         ],
     );
 }
-
-#[test]
-fn a_segment_that_damage_has_emptied_hides_none_behind_it() {
-    let (segment_of_header_only, in_its_header) = (segment::HEADER_BYTES + 500, 732);
-    live(
-        0,
-        vec![
-            Step::Append(vec![(None, 3800), (None, 3800), (None, 3800)]),
-            Step::Append(vec![(None, 3800), (None, 100)]),
-            Step::Damage { file: 1, at: segment_of_header_only, how: Damage::Truncate },
-            Step::Append(vec![(None, 100), (None, 100)]),
-            Step::Damage { file: 0, at: in_its_header, how: Damage::Truncate },
-        ],
-    );
-}
