@@ -179,7 +179,8 @@ impl<R: Rig> Bench<R> {
 
     /// Stops, and that is no trouble.
     pub async fn stop(self) {
-        assert!(self.daemon.stop().await.success());
+        let (folder, ended) = (self.daemon.folder.clone(), self.daemon.stop().await);
+        assert!(ended.success(), "{ended} in {folder:?}");
     }
 }
 

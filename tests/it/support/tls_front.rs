@@ -1,6 +1,7 @@
 //! TLS in front of a server that speaks without: shows a certificate that can be changed while it runs.
 //! Holds: a change ends every connection, so that whoever comes back sees the new certificate; all end with the front.
 
+use super::eventually;
 use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,10 @@ pub struct TlsFront {
 impl TlsFront {
     /// In front of `server`; `port` 0 is a free one.
     pub async fn start(port: u16, server: SocketAddr, shown: ServerConfig) -> TlsFront {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        // The front that was there before may take a moment to end.
+        let listener =
+            eventually("the port is free", || async { TcpListener::bind(("127.0.0.1", port)).await.ok() })
+                .await;
         let port = listener.local_addr().unwrap().port();
         let (shown, end) = (watch::Sender::new(Arc::new(shown)), CancellationToken::new());
         tokio::spawn(accept(listener, server, shown.subscribe(), end.clone()));
