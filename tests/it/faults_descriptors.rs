@@ -1,12 +1,10 @@
 //! No file descriptors left: the listeners wait instead of spinning, the journal and the sinks go on where they can and
 //! recover where they cannot, and nothing that was promised is lost (R4).
 
-use crate::contract::bench::{RECOVERY_MAX, event};
-use crate::contract::{Rig, Setup, amqp::AmqpRig, jetstream::JetStreamRig, kafka::KafkaRig};
 use crate::support::daemon::Daemon;
 use crate::support::http_sink::{HttpSink, Mood};
 use crate::support::oracle::events_in;
-use crate::support::{client, eventually, eventually_within};
+use crate::support::{client, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -145,97 +143,6 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let warned = daemon.log().matches("cannot accept connections").count();
     assert!((1..=5).contains(&warned), "the log says it once, not {warned} times:\n{}", daemon.log());
     assert!(daemon.stop().await.success());
-}
-
-/// The brokers' clients open sockets, pipes and epolls of their own, and start threads.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_to_brokers_that_break_in_a_shortage_are_made_anew_after_it() {
-    const DESCRIPTORS_MAX: usize = 160;
-    const KINDS: [&str; 3] = ["jetstream", "amqp", "kafka"];
-    let jetstream = JetStreamRig::start(Setup::Proxied).await;
-    let amqp = AmqpRig::start(Setup::Proxied).await;
-    let kafka = KafkaRig::start(Setup::Proxied).await;
-    let named = |table: String, kind: &str| table.replace("[sinks.orders.", &format!("[sinks.{kind}."));
-    let folder = tempfile::tempdir().unwrap();
-    let config = format!(
-        "[ingress]\nheader_timeout = \"10m\"\n[sources.inbox.generic]\nid = \"/id\"\n{}\n{}\n{}",
-        named(jetstream.table(), "jetstream"),
-        named(amqp.table(), "amqp"),
-        named(kafka.table(), "kafka")
-    );
-    let limit = format!("--nofile={DESCRIPTORS_MAX}:{DESCRIPTORS_MAX}");
-    let mut daemon = Daemon::start_through(folder.path(), &["prlimit", &limit], &config).await;
-    let settled = async |daemon: &Daemon, what: &str| {
-        eventually_within(RECOVERY_MAX, what, || async {
-            let status = daemon.status().await;
-            status["lanes"].as_array().unwrap().iter().all(|lane| lane["lag"]["events"] == 0).then_some(())
-        })
-        .await;
-    };
-    let mut kept = Kept::to(daemon.ingress).await;
-    for number in 0..10 {
-        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
-    }
-    settled(&daemon, "every broker has the first events").await;
-
-    let mut idle = Vec::new();
-    for _ in 0..DESCRIPTORS_MAX + 40 {
-        idle.push(TcpStream::connect(daemon.ingress).await.unwrap());
-    }
-    let is_short = || async { daemon.log().contains("cannot accept connections").then_some(()) };
-    eventually("there are no descriptors left", is_short).await;
-    // The brokers are gone for a moment, in which what their connections leave free is taken by others that wait.
-    let proxies = [jetstream.proxy(), amqp.proxy(), kafka.proxy()];
-    proxies.iter().for_each(|proxy| proxy.refuse());
-    for number in 10..40 {
-        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
-    }
-    eventually("each lane has noticed", || async {
-        let log = daemon.log();
-        let is_said = |kind: &str| {
-            let sink = format!("\"sink\":\"{kind}\"");
-            log.lines().any(|line| line.contains("the sink takes no events") && line.contains(&sink))
-        };
-        KINDS.into_iter().all(is_said).then_some(())
-    })
-    .await;
-    eventually("all descriptors are taken", || async {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-        (open >= DESCRIPTORS_MAX).then_some(())
-    })
-    .await;
-    proxies.iter().for_each(|proxy| proxy.pass());
-    let aways = async || {
-        let mut aways = [0.0; 3];
-        for (away, kind) in aways.iter_mut().zip(KINDS) {
-            let series = format!("hookbus_delivery_outcomes_total{{sink=\"{kind}\",outcome=\"away\"}}");
-            // By the connection to the operators' listener that is open.
-            *away = daemon.metric(&series).await.unwrap();
-        }
-        aways
-    };
-    let before = aways().await;
-    eventually("each sink has tried in vain", || async {
-        let now = aways().await;
-        now.iter().zip(before).all(|(now, before)| *now > before).then_some(())
-    })
-    .await;
-    for lane in daemon.status().await["lanes"].as_array().unwrap() {
-        let detail = lane["failure"]["detail"].as_str().unwrap();
-        assert!(detail.contains("no file descriptors are left here"), "the operator is told why: {lane}");
-    }
-    drop(idle);
-    settled(&daemon, "every broker has everything").await;
-    let numbers = |arrived: Vec<crate::contract::Arrived>| -> BTreeSet<u64> {
-        let data = arrived.iter().map(|event| serde_json::from_slice::<Value>(&event.body).unwrap());
-        data.map(|event| event["data"]["n"].as_u64().unwrap()).collect()
-    };
-    let wanted: BTreeSet<u64> = (0..40).collect();
-    assert_eq!(numbers(jetstream.arrived().await), wanted);
-    assert_eq!(numbers(amqp.arrived().await), wanted);
-    assert_eq!(numbers(kafka.arrived().await), wanted);
-    daemon.ask_to_stop();
-    assert!(daemon.ended().await.success());
 }
 
 #[tokio::test]
