@@ -139,6 +139,8 @@ pub struct Parts {
     pub readmit: Arc<dyn Readmit>,
     /// For captures.
     pub watch: Arc<dyn Watch>,
+    /// Where the disk holds up a webhook for longer, it is refused: no more should come.
+    pub stall_max: Duration,
     /// False before the ingress listens and from the first moment of a shutdown.
     pub accepting: Arc<AtomicBool>,
     /// For `/metrics`.

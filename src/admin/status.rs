@@ -1,5 +1,6 @@
 //! What the daemon says about itself: alive, ready, its metrics, and everything at once.
-//! Holds: readiness is about taking events in; no sink's trouble makes the process unready (R5).
+//! Holds: readiness is about taking events in; no sink's trouble makes the process unready (R5). Nothing here waits for
+//! the disk, so that it can be told that the disk hangs.
 
 use super::problem::Problem;
 use super::{Desk, SourceSummary};
@@ -7,7 +8,7 @@ use crate::clock;
 use crate::dead_letter::Totals;
 use crate::dispatch::LaneStatus;
 use crate::journal::{self, Account, Health};
-use crate::telemetry::metrics::{delivery::LaneAccount, process};
+use crate::telemetry::metrics::{delivery::LaneAccount, journal as journal_metrics, process};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -45,10 +46,11 @@ pub(super) async fn readyz(State(desk): State<Arc<Desk>>) -> Result<&'static str
 
 fn obstacle(desk: &Desk) -> Option<&'static str> {
     let accepting = desk.parts.accepting.load(Ordering::Acquire);
-    what_hinders(accepting, *desk.parts.journal.health().borrow())
+    let stalls = desk.parts.journal.stalled_for() >= desk.parts.stall_max;
+    what_hinders(accepting, *desk.parts.journal.health().borrow(), stalls)
 }
 
-fn what_hinders(accepting: bool, journal: Health) -> Option<&'static str> {
+fn what_hinders(accepting: bool, journal: Health, stalls: bool) -> Option<&'static str> {
     match journal {
         Health::Failed => Some("a write or sync of the journal failed; restart to recover it"),
         Health::Closed => Some("the journal is closed"),
@@ -56,6 +58,9 @@ fn what_hinders(accepting: bool, journal: Health) -> Option<&'static str> {
             Some("the ingress is not accepting: starting or stopping")
         }
         Health::Full => Some("the journal is full; let the sinks catch up or raise journal.disk_max"),
+        Health::Ready if stalls => {
+            Some("the disk hangs: a write or sync of the journal lasts longer than ingress.store_timeout")
+        }
         Health::Ready => None,
     }
 }
@@ -67,6 +72,7 @@ pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse 
         // waits takes no thread from senders and sinks.
         let _alone = desk.scrapes.lock().await;
         process::ready(obstacle(&desk).is_none());
+        journal_metrics::stalled_for(desk.parts.journal.stalled_for());
         desk.parts.dead_letters.show();
         show_accounts(&desk.parts.lanes.status());
         desk.parts.metrics.render()
@@ -118,21 +124,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_taken_only_by_an_open_door_and_a_healthy_journal() {
-        for (sentence, accepting, journal, hindered_by) in [
-            ("all is well", true, Health::Ready, None),
-            ("stopping", false, Health::Ready, Some("not accepting")),
-            ("no room", true, Health::Full, Some("full")),
-            ("a failed sync (R6)", true, Health::Failed, Some("restart")),
+    fn events_are_taken_only_by_an_open_door_and_a_healthy_journal_on_a_disk_that_answers() {
+        let (open, stopping) = (true, false);
+        let (answers, hangs) = (false, true);
+        for (sentence, accepting, journal, stalls, hindered_by) in [
+            ("all is well", open, Health::Ready, answers, None),
+            ("stopping", stopping, Health::Ready, answers, Some("not accepting")),
+            ("no room", open, Health::Full, answers, Some("full")),
+            ("a failed sync (R6)", open, Health::Failed, answers, Some("restart")),
             (
-                "a failed sync explains more than the stop that follows it",
-                false,
+                "a failed sync explains more than the stop after it",
+                stopping,
                 Health::Failed,
+                answers,
                 Some("restart"),
             ),
-            ("closed", true, Health::Closed, Some("closed")),
+            ("closed", open, Health::Closed, answers, Some("closed")),
+            ("a sync that hangs", open, Health::Ready, hangs, Some("disk hangs")),
+            (
+                "a stop is said before the disk it waits for",
+                stopping,
+                Health::Ready,
+                hangs,
+                Some("not accepting"),
+            ),
+            ("a failed sync is not over", open, Health::Failed, hangs, Some("restart")),
         ] {
-            let reason = what_hinders(accepting, journal);
+            let reason = what_hinders(accepting, journal, stalls);
             assert_eq!(reason.is_some(), hindered_by.is_some(), "{sentence}");
             assert!(
                 reason.unwrap_or_default().contains(hindered_by.unwrap_or_default()),

@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const PAYLOAD: &str = "{\"text\":\n\"a secret payload\"}";
 
@@ -123,6 +124,7 @@ impl Bench {
             }],
             readmit: Arc::new(Reader),
             watch: Arc::new(OneRequest),
+            stall_max: Duration::from_secs(8),
             accepting: Arc::new(AtomicBool::new(true)),
             metrics: prometheus::install(&shutdown),
             log_level: quiet_log(),

@@ -164,6 +164,7 @@ impl App {
             sources: summaries(&config.sources),
             readmit: Arc::new(Readmission { sources: config.sources.clone(), journal: journal.clone() }),
             watch: Arc::new(captures.clone()),
+            stall_max: config.ingress.store_timeout.get(),
             accepting: Arc::clone(&accepting),
             metrics,
             log_level: log_level.clone(),

@@ -132,6 +132,7 @@ impl Journal {
             spare: Mutex::new(spare),
             spare_changed: std::sync::Condvar::new(),
             stopping: AtomicBool::new(false),
+            at_step_since: Mutex::new(None),
             recent: Mutex::new(Recent::new(config.recent_max.as_len())),
             cursors: recovered.cursors,
             published: watch::Sender::new(Published { through: recovered.next_sequence - 1, closed: false }),
@@ -203,6 +204,13 @@ impl Journal {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
+    }
+
+    /// How long the disk has been holding up what is appended now: the write and sync in progress, or the wait for the
+    /// next segment's file. Zero where nothing waits, so a disk that hangs shows with the first record that needs it.
+    #[must_use]
+    pub fn stalled_for(&self) -> Duration {
+        self.shared.stalled_for()
     }
 
     /// How far the cursor `name` is behind; `None` where there is no such cursor.

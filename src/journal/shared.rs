@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// The configuration as the threads use it.
@@ -117,6 +117,8 @@ pub(super) struct Shared {
     /// Wakes housekeeping and whoever waits for a spare.
     pub spare_changed: Condvar,
     pub stopping: AtomicBool,
+    /// Since when the writer has been at one and the same step that the disk may hold up; `None` while it rests.
+    pub at_step_since: Mutex<Option<Instant>>,
     pub recent: Mutex<Recent>,
     pub cursors: HashMap<String, Arc<Cursor>>,
     pub published: watch::Sender<Published>,
@@ -172,6 +174,11 @@ impl Shared {
                 Health::Closed => metrics::State::Closed,
             });
         }
+    }
+
+    /// How long the writer has been at one step: a write and its sync, or the wait for the next segment's file.
+    pub(super) fn stalled_for(&self) -> Duration {
+        lock(&self.at_step_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The lowest saved watermark; `None` without cursors.

@@ -124,6 +124,7 @@ impl Writer {
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut waiting = Vec::new();
         while inbox.blocking_recv_many(&mut waiting, CALLS_MAX) > 0 {
+            self.begin_step();
             // Housekeeping may have found that the disk fails.
             self.failed |= *self.shared.health.borrow() == Health::Failed;
             let mut bytes_left: usize = waiting.iter().map(Command::bytes).sum();
@@ -141,7 +142,13 @@ impl Writer {
                 }
             }
             self.commit();
+            *lock(&self.shared.at_step_since) = None;
         }
+    }
+
+    /// From here on the disk may hold it up.
+    fn begin_step(&self) {
+        *lock(&self.shared.at_step_since) = Some(Instant::now());
     }
 
     /// Takes a call into the batch, or answers why not.
@@ -216,6 +223,7 @@ impl Writer {
             self.fail();
             return pending.waiters.into_iter().for_each(|waiter| waiter.refused(AppendError::Failed));
         };
+        self.begin_step();
         if pending.duplicates > 0 {
             metrics::duplicates_seen(pending.duplicates);
         }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 struct OneLane(LaneState);
 
@@ -89,6 +90,7 @@ async fn daemon(state: LaneState, directory: &Path, token: Option<&str>) -> (Str
         sources: Vec::new(),
         readmit: Arc::new(Unreadable),
         watch: Arc::new(Nothing),
+        stall_max: Duration::from_secs(8),
         accepting: Arc::new(AtomicBool::new(true)),
         metrics: prometheus::install(&shutdown),
         log_level: logging::install(&logging::Config { level, ..Default::default() }).unwrap(),

@@ -288,6 +288,37 @@ async fn a_sync_that_hangs_costs_refusals_in_time_and_no_promise() {
     assert!(daemon.stop().await.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_fails_readiness_with_its_reason_until_it_answers_again() {
+    let (folder, sink) = (tempfile::tempdir().unwrap(), HttpSink::start().await);
+    let disk = SmallDisk::start(folder.path(), DISK_BYTES).await;
+    let daemon =
+        Daemon::start_through(folder.path(), &words(disk.enter()), &config(&sink, "disk/data")).await;
+    let mut promised = BTreeSet::from([post_until_taken(&daemon, 0).await]);
+    is_ready(&daemon, 200, "").await;
+    let Some(frozen) = disk.freeze().await else {
+        return eprintln!("not tested: no file system can be frozen here");
+    };
+    assert_eq!(post(&daemon, 1).await, None, "ingress.store_timeout bounds the wait");
+    // As long as it hangs, whatever comes.
+    for number in 2..5 {
+        is_ready(&daemon, 503, "the disk hangs").await;
+        assert_eq!(daemon.metric("hookbus_ready").await, Some(0.0));
+        assert!(daemon.metric("hookbus_journal_stalled_seconds").await.unwrap() >= 0.3);
+        let status = daemon.status().await;
+        assert!(status["not_ready_because"].as_str().unwrap().contains("the disk hangs"), "{status}");
+        assert_eq!(daemon.ask("/livez").await.0, 200, "it lives: a new process would hang on the disk, too");
+        assert_eq!(post(&daemon, number).await, None);
+    }
+    drop(frozen);
+    is_ready(&daemon, 200, "").await;
+    promised.insert(post_until_taken(&daemon, 5).await);
+    assert_eq!(daemon.metric("hookbus_ready").await, Some(1.0));
+    assert_eq!(daemon.status().await["not_ready_because"], Value::Null);
+    all_confirmed(&sink, &promised).await;
+    assert!(daemon.stop().await.success());
+}
+
 /// Starts the program where it cannot start; its exit code and its log.
 async fn refused_start(folder: &Path, wrapper: &[&str]) -> (Option<i32>, String) {
     let program = wrapper.iter().copied().chain([PROGRAM, "--config", "hookbus.toml", "run"]);

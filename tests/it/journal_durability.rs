@@ -1,6 +1,7 @@
 //! R1 through the public seam: a disk whose syncs can be held shows that nobody is answered before one has covered him.
 
 use crate::support::disk::SteppedDisk;
+use crate::support::eventually;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hookbus::config::{ByteSize, Period};
@@ -92,6 +93,26 @@ async fn nobody_is_answered_and_nothing_is_delivered_before_the_sync_returns_dup
     let answers: Vec<_> = calls.join_all().await.into_iter().flat_map(Result::unwrap).collect();
     assert!(answers.contains(&Appended::Stored) && answers.contains(&Appended::Duplicate), "{answers:?}");
     assert_eq!(feed.next(1, 1).await.unwrap()[0].payload, "head body");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn how_long_a_sync_holds_up_what_comes_is_told_while_it_lasts() {
+    let (directory, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+    let journal = open(&gate, directory.path());
+    journal.append(vec![record(0)]).await.unwrap();
+    let rests = || async { journal.stalled_for().is_zero().then_some(()) };
+    eventually("the writer rests", rests).await;
+    gate.shut();
+    let mut calls = JoinSet::new();
+    append(&mut calls, &journal, 1);
+    gate.sync_begun().await;
+    append(&mut calls, &journal, 2);
+    eventually("it grows", || async { (journal.stalled_for() > Duration::from_millis(50)).then_some(()) })
+        .await;
+    gate.open();
+    assert!(calls.join_all().await.iter().all(Result::is_ok));
+    eventually("the writer rests again", rests).await;
     journal.close().await;
 }
 

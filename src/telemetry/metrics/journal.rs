@@ -15,6 +15,7 @@ const DAMAGED: &str = "hookbus_journal_damaged_ranges_total";
 const TORN_BYTES: &str = "hookbus_journal_torn_bytes_total";
 const FREED_EARLY: &str = "hookbus_journal_segments_freed_early_total";
 const CURSOR_SAVE_FAILURES: &str = "hookbus_journal_cursor_save_failures_total";
+const STALLED_SECONDS: &str = "hookbus_journal_stalled_seconds";
 const STATE: &str = "hookbus_journal_state";
 
 /// The states of the journal, each a series of which one is 1.
@@ -72,6 +73,11 @@ pub fn describe() {
         "settled segments freed before their retention was over, for disk_max"
     );
     describe_counter!(CURSOR_SAVE_FAILURES, Unit::Count, "cursor slots that could not be saved");
+    describe_gauge!(
+        STALLED_SECONDS,
+        Unit::Seconds,
+        "how long the write and sync in progress have lasted, or the wait for the next segment"
+    );
     describe_gauge!(STATE, Unit::Count, "1 for the state the journal is in");
 }
 
@@ -82,7 +88,13 @@ pub fn journal_started() {
     {
         counter!(name).increment(0);
     }
+    stalled_for(Duration::ZERO);
     state_changed(State::Ready);
+}
+
+/// How long the disk holds up the writer at the moment of a scrape.
+pub fn stalled_for(duration: Duration) {
+    gauge!(STALLED_SECONDS).set(duration.as_secs_f64());
 }
 
 /// A batch is durable.
