@@ -8,6 +8,7 @@ use super::letter::{Draft, Letter};
 use super::rows::{self, Bounds, Kept, Position, kind_from_row, kind_to_row};
 use super::types::{ErrandKind, Filter, LetterId, Origin, StoreError};
 use crate::envelope::SinkName;
+use crate::journal::{Deferral, NOTE_BYTES_MAX};
 use crate::time::UnixMs;
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -34,6 +35,7 @@ pub(super) enum End {
 pub(super) enum Change {
     Keep(Box<Draft>),
     Sweep { action: Action, filter: Filter, after: Option<Position> },
+    NoteErrand { sink: SinkName, letter: LetterId, kind: ErrandKind, deferral: Deferral },
     EndErrand { sink: SinkName, letter: LetterId, kind: ErrandKind, end: End },
 }
 
@@ -45,6 +47,7 @@ pub(super) enum Answer {
         letters: u64,
         next: Option<Position>,
     },
+    Noted,
     /// `known`: there was such an errand.
     ErrandEnded {
         known: bool,
@@ -57,6 +60,7 @@ pub(super) struct Changes<'txn, 'ledger> {
     order: Table<'txn, (i64, &'static str), ()>,
     errands: Table<'txn, (&'static str, u64), (u8, &'static str)>,
     errand_numbers: Table<'txn, (&'static str, u8, &'static str), u64>,
+    errand_notes: Table<'txn, (&'static str, u64), (i64, &'static [u8])>,
     counts: Table<'txn, (&'static str, u8), u64>,
     ledger: &'ledger mut Ledger,
     bytes_max: u64,
@@ -77,6 +81,7 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
             order: transaction.open_table(rows::ORDER)?,
             errands: transaction.open_table(rows::ERRANDS)?,
             errand_numbers: transaction.open_table(rows::ERRAND_NUMBERS)?,
+            errand_notes: transaction.open_table(rows::ERRAND_NOTES)?,
             counts: transaction.open_table(rows::COUNTS)?,
             ledger,
             bytes_max,
@@ -109,6 +114,16 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
                 Err(_invalid) => self.unreadable += 1,
             }
         }
+        // An earlier version ends errands without it, and a number may be given out again after a start.
+        let mut open = Ok(());
+        self.errand_notes.retain(|key, _| match self.errands.get(key) {
+            Ok(errand) => errand.is_some(),
+            Err(error) => {
+                open = Err(error);
+                true
+            }
+        })?;
+        open?;
         for row in self.counts.iter()? {
             let (key, count) = row?;
             let (origin, what) = key.value();
@@ -136,6 +151,9 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
         match change {
             Change::Keep(draft) => self.keep(draft),
             Change::Sweep { action, filter, after } => self.sweep(*action, filter, after.as_ref()).map(Ok),
+            Change::NoteErrand { sink, letter, kind, deferral } => {
+                self.note_errand(sink, letter, *kind, deferral).map(|()| Ok(Answer::Noted))
+            }
             Change::EndErrand { sink, letter, kind, end } => {
                 self.end_errand(sink, letter, *kind, end).map(|known| Ok(Answer::ErrandEnded { known }))
             }
@@ -330,10 +348,27 @@ impl<'txn, 'ledger> Changes<'txn, 'ledger> {
         Ok(())
     }
 
+    /// Of an errand that is there; its end forgets it.
+    fn note_errand(
+        &mut self,
+        sink: &SinkName,
+        id: &LetterId,
+        kind: ErrandKind,
+        deferral: &Deferral,
+    ) -> Result<(), redb::Error> {
+        let key = (sink.as_str(), kind_to_row(kind), id.0.as_str());
+        if let Some(number) = self.errand_numbers.get(key)?.map(|row| row.value()) {
+            let note = &deferral.note[..deferral.note.len().min(NOTE_BYTES_MAX)];
+            self.errand_notes.insert((sink.as_str(), number), (deferral.due.0, note))?;
+        }
+        Ok(())
+    }
+
     fn drop_errand(&mut self, sink: &SinkName, kind: ErrandKind, id: &LetterId) -> Result<bool, redb::Error> {
         let key = (sink.as_str(), kind_to_row(kind), id.0.as_str());
         let Some(number) = self.errand_numbers.remove(key)?.map(|row| row.value()) else { return Ok(false) };
         self.errands.remove((sink.as_str(), number))?;
+        self.errand_notes.remove((sink.as_str(), number))?;
         self.ledger.errand_removed(sink);
         Ok(true)
     }

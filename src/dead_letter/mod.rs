@@ -29,6 +29,7 @@ pub use writer::KeptLetter;
 
 use crate::clock;
 use crate::envelope::SinkName;
+use crate::journal::Deferral;
 use crate::shutdown::{Phase, Shutdown};
 use crate::sink::Reason;
 use crate::telemetry::metrics::dead_letters as metrics;
@@ -219,6 +220,18 @@ impl DeadLetters {
             reads::errands(snapshot, &sink, &in_hand.into_iter().collect(), bounds, unreadable)
         })
         .await
+    }
+
+    /// Notes of an open errand when it is to be tried again; [`Errand::deferral`] gives the newest that was kept back
+    /// after a restart. It waits for nothing and keeps nobody waiting: soon durable, or left out where the store has
+    /// much to do, and forgotten when the errand ends.
+    pub fn note_errand(&self, sink: SinkName, letter: LetterId, kind: ErrandKind, deferral: Deferral) {
+        if self.commands.capacity() > CHANGES_WAITING_MAX / 2 {
+            let (done, _nobody_waits) = oneshot::channel();
+            let change = Change::NoteErrand { sink, letter, kind, deferral };
+            // Refused where others were quicker, or the store is closed.
+            let _ = self.commands.try_send(Command::Change { change, done });
+        }
     }
 
     /// Ends an errand; durable when it resolves. An errand that is not there (any more) is left at that.

@@ -5,6 +5,8 @@ use super::letter::{Letter, decode_payload};
 use super::rows::{self, Bounds, kind_from_row};
 use super::types::{Errand, ErrandKind, Filter, LetterId, Payload, StoreError, Summary};
 use crate::envelope::{Attribute, Envelope, SinkName};
+use crate::journal::Deferral;
+use crate::time::UnixMs;
 use bytes::Bytes;
 use redb::ReadTransaction;
 use std::borrow::Cow;
@@ -90,13 +92,13 @@ pub(super) fn errands(
     bounds: ErrandBounds,
     unreadable: &mut u64,
 ) -> Result<Vec<Errand>, ReadError> {
-    let rows = snapshot.open_table(rows::ERRANDS)?;
+    let (rows, notes) = (snapshot.open_table(rows::ERRANDS)?, snapshot.open_table(rows::ERRAND_NOTES)?);
     let (mut found, mut bytes) = (Vec::new(), 0);
     for row in rows.range((sink.as_str(), 0)..=(sink.as_str(), u64::MAX))? {
         if found.len() >= bounds.count_max || bytes >= bounds.bytes_max {
             break;
         }
-        let (_, value) = row?;
+        let (key, value) = row?;
         let (kind, id) = value.value();
         let id = LetterId(id.to_owned());
         let Some(kind) = kind_from_row(kind) else {
@@ -109,7 +111,11 @@ pub(super) fn errands(
         match get(snapshot, &id, unreadable) {
             Ok(Some((summary, Payload::Event(event)))) => {
                 bytes += event.data.bytes().len();
-                found.push(errand(id, kind, summary, event));
+                let deferral = notes.get(key.value())?.map(|row| {
+                    let (due, note) = row.value();
+                    Deferral { due: UnixMs(due), note: Bytes::copy_from_slice(note) }
+                });
+                found.push(Errand { deferral, ..errand(id, kind, summary, event) });
             }
             Ok(Some((_, Payload::Body { .. })) | None) => *unreadable += 1,
             Err(ReadError::Answer(_already_counted)) => {}
@@ -130,5 +136,5 @@ fn errand(letter: LetterId, kind: ErrandKind, summary: Summary, mut event: Envel
         add(DEAD_LETTER_TIME, Attribute::Text(summary.died.to_rfc3339()));
         add(DEAD_LETTER_ATTEMPTS, Attribute::Integer(attempts));
     }
-    Errand { letter, kind, event, arrived: summary.arrived }
+    Errand { letter, kind, event, arrived: summary.arrived, deferral: None }
 }

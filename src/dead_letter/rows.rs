@@ -1,8 +1,9 @@
 //! The tables, and the one walk over them that listing, replaying and discarding share.
 //! Holds: an entry that cannot be read is passed over and counted, never an error; memory is bounded by what is asked for.
 //! Tables: `letters` id → record, `payloads` id → payload, `order` (died, id), `errands` (sink, number) → (kind, id) in
-//! the order they were asked for, `errand_numbers` (sink, kind, id) → number to find one again, and `counts` (sink or
-//! nothing for the ingress, what) → how often since the store began to count.
+//! the order they were asked for, `errand_numbers` (sink, kind, id) → number to find one again, `errand_notes` (sink,
+//! number) → (when it is to be tried again, what its lane noted), and `counts` (sink or nothing for the ingress, what) →
+//! how often since the store began to count.
 
 use super::letter::Letter;
 use super::types::{ErrandKind, Filter, LetterId, Origin, Summary};
@@ -16,7 +17,8 @@ pub(super) const ORDER: TableDefinition<(i64, &str), ()> = TableDefinition::new(
 pub(super) const ERRANDS: TableDefinition<(&str, u64), (u8, &str)> = TableDefinition::new("errands");
 pub(super) const ERRAND_NUMBERS: TableDefinition<(&str, u8, &str), u64> =
     TableDefinition::new("errand_numbers");
-
+pub(super) const ERRAND_NOTES: TableDefinition<(&str, u64), (i64, &[u8])> =
+    TableDefinition::new("errand_notes");
 pub(super) const COUNTS: TableDefinition<(&str, u8), u64> = TableDefinition::new("counts");
 
 /// A place in the order of dying.

@@ -3,6 +3,7 @@
 
 use crate::config::ByteSize;
 use crate::envelope::{Envelope, SinkName, SourceName};
+use crate::journal::Deferral;
 use crate::sink::Failure;
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -151,6 +152,8 @@ pub struct Errand {
     pub event: Envelope,
     /// When it arrived.
     pub arrived: UnixMs,
+    /// What an earlier process noted of it with [`super::DeadLetters::note_errand`], if that was kept.
+    pub deferral: Option<Deferral>,
 }
 
 /// See [`Errand`].

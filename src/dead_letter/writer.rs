@@ -328,7 +328,7 @@ fn adds_errands(change: &Change, answer: &Result<Answer, StoreError>) -> bool {
         && match change {
             Change::Keep(draft) => draft.copy_to.is_some(),
             Change::Sweep { action, .. } => *action == Action::Replay,
-            Change::EndErrand { .. } => false,
+            Change::NoteErrand { .. } | Change::EndErrand { .. } => false,
         }
 }
 
@@ -346,7 +346,10 @@ fn count(change: &Change, answer: &Result<Answer, StoreError>) {
                 metrics::written(sink, reason);
             }
         }
-        (Change::Keep(_) | Change::Sweep { .. } | Change::EndErrand { .. }, _) => {}
+        (
+            Change::Keep(_) | Change::Sweep { .. } | Change::NoteErrand { .. } | Change::EndErrand { .. },
+            _,
+        ) => {}
     }
 }
 

@@ -43,7 +43,9 @@ impl Lane {
                 for errand in errands {
                     let bytes = errand.event.data.bytes().len();
                     let origin = Origin::Errand(errand.letter, errand.kind);
-                    self.add(Item::new(errand.event, errand.arrived, origin), bytes, None);
+                    let mut item = Item::new(errand.event, errand.arrived, origin);
+                    let due = errand.deferral.map(|deferral| self.take_up(&mut item, &deferral));
+                    self.add(item, bytes, due);
                 }
             }
             Err(error) => {

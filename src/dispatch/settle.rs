@@ -168,10 +168,14 @@ impl Lane {
         match policy.step(item.attempts, life_left, jitter) {
             Step::After(delay) => {
                 tracing::debug!(sink = %self.parts.name, event = item.event.id, attempts = item.attempts, %failure, "delivery failed, to be tried again");
-                if let Origin::Journal(position) = item.origin {
-                    let tried = Tried { attempts: item.attempts, age, first: first.failure.clone() };
-                    let due = clock::now().plus(delay);
-                    self.feed.defer(position, Deferral { due, note: tried.to_note() });
+                let tried = Tried { attempts: item.attempts, age, first: first.failure.clone() };
+                let deferral = Deferral { due: clock::now().plus(delay), note: tried.to_note() };
+                match item.origin.clone() {
+                    Origin::Journal(position) => self.feed.defer(position, deferral),
+                    Origin::Errand(letter, kind) => {
+                        let (store, sink) = (&self.shared.dead_letters, self.parts.name.clone());
+                        store.note_errand(sink, letter, kind, deferral);
+                    }
                 }
                 self.window.wait(ticket, now + delay);
             }

@@ -72,7 +72,8 @@ pub struct Config {
     pub header_timeout: Period,
     /// The longest a request's body may take.
     pub body_timeout: Period,
-    /// The longest a request waits for the disk; beyond: 503 with Retry-After, and the event may yet be kept.
+    /// The longest a request waits for the disk; beyond: 503 with Retry-After, and the event may yet be kept. The daemon
+    /// is not ready while a sync lasts longer.
     pub store_timeout: Period,
     /// The most requests in work at once; beyond: 503 with Retry-After.
     pub requests_max: u32,

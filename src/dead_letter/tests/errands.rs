@@ -145,3 +145,76 @@ async fn errands_of_a_sink_that_is_gone_are_still_counted() {
     store.letters.announce([&sink("orders")]);
     assert_eq!(store.letters.errands_open(), [(sink("alerts"), 1)].into());
 }
+
+fn noted(due: i64, note: &'static [u8]) -> Deferral {
+    Deferral { due: UnixMs(due), note: Bytes::from_static(note) }
+}
+
+/// Something that is answered, so that what was sent before it has been done.
+async fn all_is_done(store: &Store) {
+    let end = ErrandEnd::Delivered;
+    let nobody = LetterId("nobody".to_owned());
+    store.letters.end_errand(sink("orders"), nobody, ErrandKind::Replay, end).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_noted_of_an_errand_comes_back_with_it_also_after_a_restart_and_ends_with_it() {
+    let store = Store::new();
+    let id = store.put("orders", "a1").await.unwrap();
+    store.put("orders", "a2").await.unwrap();
+    store.letters.request_replay(Filter::default()).await.unwrap();
+    let note =
+        |due| store.letters.note_errand(sink("orders"), id.clone(), ErrandKind::Replay, noted(due, b"n"));
+    note(5);
+    note(6);
+    all_is_done(&store).await;
+    let deferrals = async |store: &Store| -> Vec<Option<Deferral>> {
+        store.errands("orders").await.into_iter().map(|errand| errand.deferral).collect()
+    };
+    let expected = [Some(noted(6, b"n")), None];
+    assert_eq!(deferrals(&store).await, expected, "the newest, and of this errand only");
+    let store = store.after_a_power_cut();
+    assert_eq!(deferrals(&store).await, expected);
+
+    let last = failure(Reason::Timeout, "last");
+    let end = ErrandEnd::Failed { attempts: 1, last: &last };
+    store.letters.end_errand(sink("orders"), id.clone(), ErrandKind::Replay, end).await.unwrap();
+    store.letters.note_errand(sink("orders"), id.clone(), ErrandKind::Replay, noted(7, b"late"));
+    all_is_done(&store).await;
+    {
+        use redb::{ReadableDatabase, ReadableTableMetadata};
+        let snapshot = store.letters.shared.database().unwrap().begin_read().unwrap();
+        let notes = snapshot.open_table(crate::dead_letter::rows::ERRAND_NOTES).unwrap();
+        assert_eq!(notes.len().unwrap(), 0, "nothing is kept of what has ended");
+    }
+    store.letters.request_replay(Filter::default()).await.unwrap();
+    assert_eq!(deferrals(&store).await, [None, None], "asked for anew it starts anew");
+    let store = store.reopened().await;
+    assert_eq!(deferrals(&store).await, [None, None]);
+}
+
+#[tokio::test]
+async fn a_note_that_an_earlier_version_left_behind_is_nobody_elses() {
+    let store = Store::new();
+    let id = store.put("orders", "a1").await.unwrap();
+    store.letters.request_replay(Filter::default()).await.unwrap();
+    store.letters.note_errand(sink("orders"), id, ErrandKind::Replay, noted(6, b"n"));
+    all_is_done(&store).await;
+    {
+        // It knows nothing of notes.
+        let database = store.letters.shared.database().unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(crate::dead_letter::rows::ERRANDS).unwrap().retain(|_, _| false).unwrap();
+        transaction
+            .open_table(crate::dead_letter::rows::ERRAND_NUMBERS)
+            .unwrap()
+            .retain(|_, _| false)
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+    let store = store.reopened().await;
+    store.put("orders", "a2").await.unwrap();
+    let second = Filter { event_type: Some("com.example.a".into()), ..Filter::default() };
+    store.letters.request_replay(second).await.unwrap();
+    assert!(store.errands("orders").await.iter().all(|errand| errand.deferral.is_none()));
+}

@@ -120,6 +120,69 @@ fn a_delay_goes_on_after_a_restart_and_does_not_end_with_it() {
     });
 }
 
+/// Asks for the replay of every letter.
+async fn replay_all(rig: &Rig) -> u64 {
+    let all = crate::dead_letter::Filter::default();
+    while_time_flies("replays are asked for", rig.letters.request_replay(all)).await.unwrap()
+}
+
+#[test]
+fn a_replays_attempts_go_on_counting_after_a_restart() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Scripted::answering(rejected);
+        let retry = RetryConfig { attempts_max: 6, ..quick().retry };
+        let lanes = [("orders", &retrying(retry), &sink)];
+        let rig = Rig::start(folder.path(), &lanes);
+        rig.accept(0..1).await;
+        rig.settles_all("orders").await;
+        sink.now_answers(fails);
+        assert_eq!(replay_all(&rig).await, 1);
+        until("it was tried twice more", || sink.seen().len() >= 3).await;
+        rig.stop().await;
+        assert!(sink.seen().len() < 7, "it is not given up yet");
+        let rig = Rig::start(folder.path(), &lanes);
+        until("it is given up", || rig.letters.errands_open().is_empty()).await;
+        let letter = &rig.letters_of("orders").await[0];
+        assert_eq!(
+            (letter.attempts, sink.seen().len()),
+            (1 + 6, 1 + 6),
+            "attempts_max in all, not in each process"
+        );
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn a_replays_delay_goes_on_after_a_restart_and_does_not_end_with_it() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let hour = Period::hours(1);
+        let retry = RetryConfig { first: hour, max: hour, ..quick().retry };
+        // Fewer in a row than would be taken for a sick sink.
+        let sink =
+            Scripted::answering(|number| if number % 2 == 0 { rejected(number) } else { delivered(number) });
+        let rig = Rig::start(folder.path(), &[("orders", &retrying(retry), &sink)]);
+        rig.accept(0..80).await;
+        rig.settles_all("orders").await;
+        sink.now_answers(fails);
+        assert_eq!(replay_all(&rig).await, 40);
+        until("each has failed once", || sink.seen().len() == 80 + 40).await;
+        rig.stop().await;
+
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let sink = noting(&calls, delivered);
+        let rig = Rig::start(folder.path(), &[("orders", &retrying(retry), &sink)]);
+        let began = Instant::now();
+        until("each was delivered", || rig.letters.errands_open().is_empty()).await;
+        let calls = calls.lock().unwrap().clone();
+        let soon = calls.iter().filter(|call| **call - began < hour.get() / 10).count();
+        assert!(soon < 20, "{soon} of 40 random delays of up to an hour ended with the restart");
+        assert_eq!(calls.len(), 40);
+        rig.stop().await;
+    });
+}
+
 #[test]
 fn what_became_due_meanwhile_comes_back_spread_whatever_the_clock_says() {
     run(async {
