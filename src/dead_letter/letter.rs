@@ -1,6 +1,6 @@
 //! One letter as it is kept: its identity, its record (JSON behind a version byte) and its payload (a kind byte, then
 //! the stored form of the event, or the media type and the raw body).
-//! Holds: the same event for the same sink has the same identity; R7 (a payload's bytes are kept verbatim).
+//! Holds: the same event for the same sink has the same identity, and no other event has it (R4); R7 (a payload's bytes are kept verbatim).
 //! Absent on purpose: where the bytes go (`rows`), when they are durable (`writer`).
 
 use super::types::{LetterId, Origin, Payload, Quarantined, Summary, Undelivered};
@@ -146,8 +146,17 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn of_event(letter: &Undelivered<'_>, died: UnixMs) -> Draft {
         let event = letter.event;
-        let id =
-            identity(&[b"1", letter.sink.as_str().as_bytes(), event.source.as_bytes(), event.id.as_bytes()]);
+        // Source and id alone name no letter: a sender may write both itself, or use an id again, and the other event
+        // would be gone. By `hookbussource` as for repetitions; by the bytes, because letters have no window.
+        let id = identity(&[
+            b"2",
+            letter.sink.as_str().as_bytes(),
+            event.hookbus_source().as_bytes(),
+            event.source.as_bytes(),
+            event.id.as_bytes(),
+            event.event_type.as_bytes(),
+            event.data.bytes(),
+        ]);
         let summary = Summary {
             id,
             origin: Origin::Sink(letter.sink.clone()),

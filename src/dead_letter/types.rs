@@ -24,6 +24,7 @@ impl Default for Config {
 }
 
 /// Identifies a dead letter: the same event for the same sink (or the same body for the same source) is the same letter.
+/// The same event has the same bytes; an id that a sender uses for two of them makes two letters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LetterId(pub String);

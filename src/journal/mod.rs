@@ -299,12 +299,13 @@ impl Drop for Keeping {
     }
 }
 
-/// Ends the other threads when the writer has ended, and also when one of them could not be started.
+/// Ends the other threads when the writer has ended, and also when one of them could not be started. A writer that ends by
+/// a defect of its own fails the journal: nobody has closed it, and only a new process takes events again.
 struct Closing(Arc<Shared>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.set_health(Health::Closed);
+        self.0.set_health(if std::thread::panicking() { Health::Failed } else { Health::Closed });
         self.0.published.send_modify(|published| published.closed = true);
         lock(&self.0.reads).take();
         let spare = lock(&self.0.spare);

@@ -9,6 +9,7 @@ use super::segment;
 use super::shared::{Shared, lock};
 use super::types::{Entry, Position};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
@@ -45,7 +46,10 @@ pub(super) struct Fetched {
 /// Answers requests until the journal is closed.
 pub(super) fn run(shared: &Arc<Shared>, mut requests: mpsc::Receiver<ReadRequest>) {
     while let Some(request) = requests.blocking_recv() {
-        let fetched = fetch(shared, request.from, request.place, request.salvage);
+        let reading = AssertUnwindSafe(|| fetch(shared, request.from, request.place, request.salvage));
+        // A defect that one lane's records meet is no reason to leave the others without a reader (R5).
+        let fetched =
+            catch_unwind(reading).unwrap_or_else(|_panic| Err(io::Error::other("reading it panicked")));
         // A feed that was dropped meanwhile needs no answer.
         let _ = request.done.send(fetched);
     }

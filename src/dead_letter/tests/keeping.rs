@@ -54,6 +54,28 @@ async fn the_same_event_for_the_same_sink_is_one_letter() {
 }
 
 #[tokio::test]
+async fn two_events_that_share_an_id_but_not_their_bytes_or_their_source_are_two_letters() {
+    let store = Store::new();
+    let first = event_with("a1", r#"{"n":1}"#);
+    // The sender has used its id again, after the window in which that is a repetition.
+    let reused = event_with("a1", r#"{"n":2}"#);
+    // Another configured source, whose sender writes all of its attributes itself.
+    let mut foreign = first.clone();
+    foreign.extensions.insert(Cow::Borrowed(HOOKBUS_SOURCE), "other".into());
+    let mut of_another_type = first.clone();
+    of_another_type.event_type = "com.example.b".into();
+    let events = [first, reused, foreign, of_another_type];
+    let mut kept = Vec::new();
+    for event in &events {
+        let last = failure(Reason::ContentRefused, "answered 422");
+        let id = store.put_with("orders", event, last, None).await.unwrap();
+        kept.push(store.letters.get(id).await.unwrap().unwrap().1);
+    }
+    assert_eq!(kept, events.map(Payload::Event), "none stands for another");
+    assert_eq!(store.letters.totals().by_sink, [(sink("orders"), 4)].into());
+}
+
+#[tokio::test]
 async fn pages_follow_one_another_without_gap_or_repetition() {
     let store = Store::new();
     for n in 0..25 {

@@ -100,8 +100,10 @@ async fn a_failure_while_the_next_segment_is_made_is_one_of_the_disk_unless_only
         disk.fail_once(operation, fault);
         let mut count = 1;
         let refused = loop {
+            if count > 20 {
+                break None;
+            }
             match journal.append(vec![large()]).await {
-                Ok(_) if count > 20 => break None,
                 Ok(_) => count += 1,
                 Err(error) => break Some(error),
             }
@@ -244,43 +246,11 @@ async fn the_name_of_a_cursor_that_a_killed_process_left_unsynced_is_durable_bef
     journal.close().await;
 }
 
-/// A disk that brings down whoever makes the second segment.
-struct Fatal(MemoryDisk);
-
-impl Disk for Fatal {
-    fn create(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
-        assert!(!path.ends_with("00000002.new"), "a defect");
-        self.0.create(path)
-    }
-    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
-        self.0.create_dir(path)
-    }
-    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
-        self.0.list(directory)
-    }
-    fn open(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
-        self.0.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> std::io::Result<()> {
-        self.0.remove(path)
-    }
-    fn sync_dir(&self, directory: &Path) -> std::io::Result<()> {
-        self.0.sync_dir(directory)
-    }
-    fn lock(&self, path: &Path, note: &str) -> std::io::Result<LockAttempt> {
-        self.0.lock(path, note)
-    }
-}
-
 #[tokio::test]
 async fn housekeeping_that_ends_by_a_defect_fails_the_journal_and_nobody_waits_for_it() {
     let disk = MemoryDisk::new();
-    let disk_of = Arc::new(Fatal(disk.clone()));
-    let journal =
-        Journal::open_with_tick(&small(), Path::new("j"), disk_of, &sinks(&["orders"]), QUICK).unwrap();
+    let journal = open_quick(&disk);
+    disk.panic_once("create j/00000002.new");
     let refused = async {
         loop {
             if let Err(error) = journal.append(vec![large()]).await {
@@ -292,4 +262,33 @@ async fn housekeeping_that_ends_by_a_defect_fails_the_journal_and_nobody_waits_f
     assert_eq!((refused, *journal.health().borrow()), (AppendError::Failed, Health::Failed));
     let closed = tokio::time::timeout(PATIENCE, journal.close()).await;
     closed.expect("nor does closing wait for it");
+}
+
+#[tokio::test]
+async fn a_writer_that_ends_by_a_defect_fails_the_journal_and_is_not_taken_for_one_that_was_closed() {
+    let disk = with_records(&["before"]).await;
+    let journal = open_quick(&disk);
+    disk.panic_once(&format!("sync {SEGMENT}"));
+    let answer = tokio::time::timeout(PATIENCE, journal.append(vec![record("lost")])).await;
+    assert_eq!(answer.expect("an answer"), Err(AppendError::Closed), "it promises nothing");
+    until(|| *journal.health().borrow() != Health::Ready).await;
+    assert_eq!(*journal.health().borrow(), Health::Failed, "so that the process ends, and a new one goes on");
+    let closed = tokio::time::timeout(PATIENCE, journal.close()).await;
+    closed.expect("closing waits for nobody");
+    assert_eq!(*journal.health().borrow(), Health::Failed);
+    assert_eq!(contents(&disk.after_kill()).await.0[0], "before!");
+}
+
+#[tokio::test]
+async fn a_read_that_ends_by_a_defect_fails_for_its_own_lane_and_others_go_on_reading() {
+    let disk = with_records(&["one", "two"]).await;
+    let journal =
+        Journal::open(&small(), Path::new("j"), Arc::new(disk.clone()), &sinks(&["orders", "audit"]));
+    let journal = journal.unwrap();
+    let mut feed = journal.feed("orders").unwrap();
+    disk.panic_once(&format!("read {SEGMENT}"));
+    let read = tokio::time::timeout(PATIENCE, feed.next(1, 1)).await.expect("an answer");
+    assert!(matches!(read, Err(ReadError::Io(_))), "{read:?}");
+    assert_eq!(take(&mut feed, 2).await, ["one!", "two!"], "the next one succeeds");
+    journal.close().await;
 }

@@ -34,6 +34,8 @@ struct State {
     fail_creates: Option<i32>,
     /// After how many steps one operation fails, and how.
     fault: Option<(u64, Fault)>,
+    /// An operation, as `read j/00000001.seg`, that brings down whoever does it the next time.
+    panics: Option<String>,
     /// One operation on one file, by name, that fails the next time.
     targets: Vec<(String, Fault)>,
     /// Every operation that was tried on a file or a directory, in order.
@@ -164,6 +166,20 @@ impl MemoryDisk {
     /// Fails the next operation like `write j/00000001.seg`, `sync j/`, or `rename j/00000002.new`.
     pub(super) fn fail_once(&self, operation: &str, fault: Fault) {
         self.state.lock().unwrap().targets.push((operation.to_owned(), fault));
+    }
+    /// Brings down the thread that does `create j/00000002.new`, or `sync` or `read` of a file, the next time.
+    pub(super) fn panic_once(&self, operation: &str) {
+        self.state.lock().unwrap().panics = Some(operation.to_owned());
+    }
+    fn may_panic(&self, what: &str, name: impl FnOnce(&State) -> String) {
+        let mut state = self.state.lock().unwrap();
+        if state.panics.is_none() {
+            return;
+        }
+        let operation = format!("{what} {}", name(&state));
+        let hit = state.panics.take_if(|wanted| *wanted == operation);
+        drop(state);
+        assert!(hit.is_none(), "a defect");
     }
     /// The operations that were tried, in order and also those that failed: `write PATH`, `sync PATH`, `rename PATH`, …
     pub(super) fn operations(&self) -> Vec<String> {
@@ -364,6 +380,7 @@ impl Disk for MemoryDisk {
         Ok(inside.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect())
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.may_panic("create", |_| path.display().to_string());
         let inode = {
             let mut state = self.state.lock().unwrap();
             if let Some(errno) = state.fail_creates {
@@ -454,6 +471,7 @@ impl DiskFile for MemoryFile {
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.may_panic("read", |state| state.name_of(self.inode));
         let state = self.disk.state.lock().unwrap();
         let current = &state.inodes[self.inode].current;
         let rest = current.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
@@ -467,6 +485,7 @@ impl DiskFile for MemoryFile {
         Ok(count)
     }
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.may_panic("sync", |state| state.name_of(self.inode));
         let mut state = self.disk.step()?;
         let operation = format!("sync {}", state.name_of(self.inode));
         let fault = state.fault_of(operation, &[Fault::Broken, Fault::NoRoom]);
