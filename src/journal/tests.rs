@@ -9,6 +9,8 @@ mod formats;
 mod memory_disk;
 mod model;
 mod model_run;
+mod sectors;
+mod segments;
 mod space;
 
 use crate::config::{ByteSize, Period};
