@@ -31,6 +31,9 @@ const HELD_MAX: usize = 4096;
 const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most events a lane takes from the journal at once.
 const READ_MAX: usize = 256;
+/// The most events a lane takes at once before its sink has answered for the first time. A refusal takes a moment, in which
+/// a lane with a backlog would fill its window; and after a start all of them have their first moment together.
+const READ_FIRST: usize = 16;
 /// Payloads up to this size are copied when they are taken in. Otherwise a small event that waits long could keep a
 /// buffer of the journal in memory that is a hundred times larger than itself.
 const OWN_COPY_BYTES_MAX: usize = 8 * 1024;
@@ -65,6 +68,8 @@ pub(super) struct Lane {
     /// Nor does the journal; it is read again at the next tick.
     unreadable: Option<Failure>,
     reading_waits: bool,
+    /// The sink has answered, whatever it said.
+    pub heard_of: bool,
     /// Records being set aside because they are no events; reading waits for them.
     pub setting_aside: usize,
     pub chores: FuturesUnordered<BoxFuture<'static, ChoreDone>>,
@@ -115,6 +120,7 @@ pub(super) async fn run(parts: LaneParts, shared: Parts, feed: Feed, board: Arc<
         stuck: None,
         unreadable: None,
         reading_waits: false,
+        heard_of: false,
         setting_aside: 0,
         chores: FuturesUnordered::new(),
         deliveries: FuturesUnordered::new(),
@@ -193,13 +199,18 @@ impl Lane {
             return (READ_MAX, HELD_BYTES_MAX);
         }
         let waits = self.orders.paused || self.setting_aside > 0 || self.reading_waits;
-        // A sink that is away needs one event to be probed with, and no more.
+        // A sink that is away needs one event to be probed with, and no more; one that was not heard of yet may be.
         let away = self.breaker.is_open() && !self.breaker.is_suspect();
-        let room = self.window.room().saturating_sub(self.errands.room());
-        match room.min(READ_MAX) {
-            _ if waits || (away && self.has_probe()) => (0, 0),
-            room => (if away { room.min(1) } else { room }, self.window.room_bytes()),
+        let most = match (away, self.heard_of) {
+            (true, _) => 1,
+            (false, true) => READ_MAX,
+            (false, false) => READ_FIRST,
+        };
+        if waits || (most < READ_MAX && self.has_probe()) {
+            return (0, 0);
         }
+        let room = self.window.room().saturating_sub(self.errands.room());
+        (room.min(most), self.window.room_bytes())
     }
 
     /// An event is out, or could be, to find out whether the sink is back.

@@ -101,6 +101,7 @@ impl Lane {
     pub fn finished(&mut self, Finished { ticket, outcome, took }: Finished) {
         let now = Instant::now();
         let jitter = fastrand::f64();
+        self.heard_of = true;
         match outcome {
             Outcome::Delivered => {
                 self.metrics.delivery_ended(OutcomeLabel::Delivered, took);

@@ -178,6 +178,35 @@ fn an_idle_lane_whose_sink_is_away_probes_with_a_replay() {
 }
 
 #[test]
+fn a_lane_takes_only_a_few_in_hand_until_its_sink_has_answered_and_then_as_many_as_it_may() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (silent, well) =
+            (Scripted::new(|_| std::future::pending().boxed()), Scripted::answering(delivered));
+        let rig = Rig::start(folder.path(), &[("orders", &quick(), &silent), ("audit", &quick(), &well)]);
+        rig.accept(0..400).await;
+        until("some are under way", || rig.lane("orders").in_flight == 8).await;
+        // In that time a lane has had the time to read them all.
+        rig.settles_all("audit").await;
+        let in_hand = || rig.lane("orders").in_flight + rig.lane("orders").held;
+        assert!(in_hand() <= 16, "{} in hand, and nobody has answered", in_hand());
+        rig.stop().await;
+
+        let sink = Scripted::new(|number| {
+            if number == 0 {
+                std::future::ready(Outcome::Delivered).boxed()
+            } else {
+                std::future::pending().boxed()
+            }
+        });
+        let rig = Rig::start(folder.path(), &[("orders", &quick(), &sink)]);
+        until("all the others are in hand", || rig.lane("orders").in_flight + rig.lane("orders").held == 399)
+            .await;
+        rig.stop().await;
+    });
+}
+
+#[test]
 fn a_lane_whose_sink_is_away_takes_no_more_in_hand_than_it_probes_with() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

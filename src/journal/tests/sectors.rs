@@ -140,11 +140,12 @@ async fn what_can_be_read_again_takes_no_number_of_the_segment_behind_it() {
     let last_whole = segment::HEADER_BYTES + (whole - 1) * frame;
     disk.edit(Path::new(SEGMENT), |bytes| bytes[last_whole + 100] ^= 1);
     let journal = open_on(&disk, &["orders"]).unwrap();
-    let repeated = journal.append(vec![identified(&texts[11], 11)]).await.map(Vec::from);
+    let key = u8::try_from(whole).unwrap();
+    let repeated = journal.append(vec![identified(&texts[whole], key)]).await.map(Vec::from);
     assert_eq!(repeated, Ok(vec![Appended::Stored]), "no lane will get what lay in the sector");
     journal.close().await;
     let mut expected: Vec<String> = texts[..whole - 1].iter().map(|text| format!("{text}!")).collect();
-    expected.extend(["behind!".to_owned(), format!("{}!", texts[11])]);
+    expected.extend(["behind!".to_owned(), format!("{}!", texts[whole])]);
     assert_eq!(insist(&disk, expected.len(), 1).await, (expected, 0));
 }
 
