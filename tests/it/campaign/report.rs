@@ -21,9 +21,10 @@ pub struct Report {
     promised: usize,
     /// How often which answer was given.
     pub answers: BTreeMap<String, u64>,
-    /// How often the daemon was started, and how often it ended though nobody had told it to.
+    /// How often the daemon was started.
     lives: usize,
-    ended_by_itself: usize,
+    /// How often it ended though nobody had told it to, by how it ended and what it said last.
+    ended_by_itself: BTreeMap<String, usize>,
     sinks: BTreeMap<&'static str, (Verdict, usize)>,
     /// Where the daemon's own account does not add up.
     miscounts: Vec<String>,
@@ -63,7 +64,9 @@ impl Report {
         self.promised = ledger.values().filter(|posted| posted.promised_ms.is_some()).count();
         self.score = score;
         self.lives = lives.len();
-        self.ended_by_itself = lives.iter().filter(|life| ended_by_itself(life)).count();
+        for end in lives.iter().filter_map(end_by_itself) {
+            *self.ended_by_itself.entry(end).or_default() += 1;
+        }
     }
 
     /// Everything that must not be, with what is known of it. Empty is good.
@@ -109,7 +112,9 @@ impl Report {
         self.posted += chapter.posted;
         self.promised += chapter.promised;
         self.lives += chapter.lives;
-        self.ended_by_itself += chapter.ended_by_itself;
+        for (end, times) in chapter.ended_by_itself {
+            *self.ended_by_itself.entry(end).or_default() += times;
+        }
         self.score.refused_full += chapter.score.refused_full;
         self.score.went_on += chapter.score.went_on;
         for (kind, times) in chapter.score.faults {
@@ -134,10 +139,18 @@ impl Report {
     }
 }
 
-/// It was neither killed nor told to stop.
-fn ended_by_itself(life: &Life) -> bool {
+/// How it ended and what it said last, where it was neither killed nor told to stop.
+fn end_by_itself(life: &Life) -> Option<String> {
     let was_told = life.signals.iter().any(|signal| matches!(*signal, "-KILL" | "-TERM"));
-    life.ended.is_some_and(|ended| !was_told && ended.signal().is_none())
+    let ended = life.ended.filter(|ended| !was_told && ended.signal().is_none())?;
+    let log = std::fs::read_to_string(&life.log).unwrap_or_default();
+    let last = log.lines().next_back().unwrap_or("it said nothing");
+    let without_time = |line: Value| {
+        let fields = line.as_object().into_iter().flatten().filter(|(name, _)| *name != "timestamp");
+        fields.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    let last = serde_json::from_str(last).map_or_else(|_| last.to_owned(), without_time);
+    Some(format!("{ended}: {last}"))
 }
 
 impl fmt::Display for Report {
@@ -168,13 +181,17 @@ impl fmt::Display for Report {
                 took.len()
             )?;
         }
+        let by_itself: usize = ended_by_itself.values().sum();
         writeln!(
             into,
-            "hookbus was started {lives} times and ended {ended_by_itself} times by itself; refused events because \
+            "hookbus was started {lives} times and ended {by_itself} times by itself; refused events because \
              the journal was full in {} of {} floods",
             score.refused_full,
             score.faults.get(&Kind::JournalFull).unwrap_or(&0)
         )?;
+        for (end, times) in ended_by_itself {
+            writeln!(into, "  {times} × {end}")?;
+        }
         writeln!(into, "{} times a lane went on while another's sink was away", score.went_on)?;
         let answers: Vec<_> =
             answers.iter().map(|(sort, times)| format!("{times} × {}", sort.trim())).collect();
