@@ -67,6 +67,7 @@ impl Sink for KafkaSink {
             if let Some(client) = self.connection.take() {
                 client.flush().await;
             }
+            self.plan.ended().await;
         }
         .boxed()
     }
