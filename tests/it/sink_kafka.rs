@@ -465,6 +465,18 @@ async fn a_user_who_may_not_write_once_only_waits_with_that_reason() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_write_to_no_topic_is_no_event_s_fault_wherever_it_leads() {
+    let cluster = play(1);
+    cluster.create_topic("hooks.io.z-api.message.received", 1, 1).unwrap();
+    let sink = sink(&keys(&cluster.bootstrap_servers(), "hooks.{type}", ""));
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[forbidden]);
+    let outcome = sink.deliver(&numbered(0)).await;
+    assert_eq!(name(&outcome), ("away", Some(Reason::NotAuthorized)), "{outcome:?}");
+    delivered_at_last(&sink, &numbered(0)).await;
+}
+
+#[tokio::test]
 async fn one_broker_of_three_that_goes_takes_nobody_else_along() {
     const BROKERS: i32 = 3;
     let cluster = play(BROKERS);

@@ -238,6 +238,7 @@ impl Producer {
         answer.map_err(|code| match (meaning(code), &plan.topic) {
             (Meaning::Missing, Some(topic)) => missing(topic),
             (Meaning::Forbidden, Some(topic)) => forbidden(topic),
+            (Meaning::Barred, _) => barred(code),
             // The last event says why; the question itself only waited in vain.
             _ => match self.health().trouble() {
                 Some(trouble) => trouble.failure(),
@@ -264,7 +265,11 @@ impl Producer {
             let metadata =
                 metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))?;
             match metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
-                Some(code) if matches!(meaning(code), Meaning::Missing | Meaning::Forbidden) => Err(code),
+                Some(code)
+                    if matches!(meaning(code), Meaning::Missing | Meaning::Forbidden | Meaning::Barred) =>
+                {
+                    Err(code)
+                }
                 // A leader that is just being elected is no reason not to begin.
                 Some(_) | None => Ok(()),
             }
@@ -280,6 +285,13 @@ pub(super) fn missing(topic: &str) -> Failure {
 /// The topic may not be written to, or not even be seen.
 pub(super) fn forbidden(topic: &str) -> Failure {
     let detail = format!("the user may not write to topic {topic:.100}; allow it");
+    Failure::new(Reason::NotAuthorized, detail)
+}
+
+/// The user may not write at all, or not as this client does.
+pub(super) fn barred(code: RDKafkaErrorCode) -> Failure {
+    let detail =
+        format!("the user may not write with confirmation by all replicas, idempotently; allow it: {code}");
     Failure::new(Reason::NotAuthorized, detail)
 }
 
