@@ -1,10 +1,12 @@
 //! No file descriptors left: the listeners wait instead of spinning, the journal and the sinks go on where they can and
 //! recover where they cannot, and nothing that was promised is lost (R4).
 
+use crate::contract::bench::{RECOVERY_MAX, event};
+use crate::contract::{Rig, Setup, amqp::AmqpRig, jetstream::JetStreamRig, kafka::KafkaRig};
 use crate::support::daemon::Daemon;
 use crate::support::http_sink::{HttpSink, Mood};
 use crate::support::oracle::events_in;
-use crate::support::{client, eventually};
+use crate::support::{client, eventually, eventually_within};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
+use tokio::sync::Mutex;
 
 /// Enough for the daemon with its sinks and a few connections.
 const DESCRIPTORS_MAX: u64 = 64;
@@ -22,7 +25,8 @@ const IDLE_CONNECTIONS: usize = 80;
 /// With pauses from 10 ms up to 1 s, a minute has fewer failed calls than this; a loop without one has them in a moment.
 const FAILED_ACCEPTS_MAX: usize = 200;
 
-/// A connection that stays, on which webhooks can be posted when no other can be made.
+/// A connection that stays, for when no other can be made. A pool of connections is no substitute: while the one it has
+/// is about to come back to it, it makes another, which nobody accepts.
 struct Kept(TcpStream);
 
 impl Kept {
@@ -33,7 +37,21 @@ impl Kept {
     /// Posts and returns the status and the event's id.
     async fn post(&mut self, body: &str) -> (u16, Option<String>) {
         let head = format!("POST /hooks/inbox HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
-        self.0.write_all((head + body).as_bytes()).await.unwrap();
+        let (status, answer) = self.ask(head + body).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        (status, answer["id"].as_str().map(str::to_owned))
+    }
+
+    /// What stands there.
+    async fn get(&mut self, path: &str) -> String {
+        let host = self.0.peer_addr().unwrap();
+        let (status, answer) = self.ask(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    async fn ask(&mut self, request: String) -> (u16, String) {
+        self.0.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         loop {
             assert_ne!(self.0.read_buf(&mut answer).await.unwrap(), 0, "the connection stays");
@@ -44,8 +62,7 @@ impl Kept {
                 continue;
             }
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            let answer: Value = serde_json::from_str(body).unwrap();
-            return (status, answer["id"].as_str().map(str::to_owned));
+            return (status, body.to_owned());
         }
     }
 }
@@ -143,6 +160,94 @@ async fn without_file_descriptors_nothing_spins_nothing_is_lost_and_all_recovers
     let warned = daemon.log().matches("cannot accept connections").count();
     assert!((1..=5).contains(&warned), "the log says it once, not {warned} times:\n{}", daemon.log());
     assert!(daemon.stop().await.success());
+}
+
+/// The daemon may open descriptors with smaller numbers than `limit` only; those that are open stay.
+fn limit_descriptors(daemon: &Daemon, limit: &str) {
+    let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}"));
+    assert!(std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+}
+
+/// The brokers' clients open sockets, pipes and epolls of their own, and start threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_brokers_that_break_in_a_shortage_are_made_anew_after_it() {
+    /// Numbers that the daemon has given out for as long as it runs, so that no connection that ends frees one.
+    const NUMBERS_TAKEN: usize = 6;
+    const KINDS: [&str; 3] = ["jetstream", "amqp", "kafka"];
+    let jetstream = JetStreamRig::start(Setup::Proxied).await;
+    let amqp = AmqpRig::start(Setup::Proxied).await;
+    let kafka = KafkaRig::start(Setup::Proxied).await;
+    let named = |table: String, kind: &str| table.replace("[sinks.orders.", &format!("[sinks.{kind}."));
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[ingress]\nheader_timeout = \"10m\"\n[sources.inbox.generic]\nid = \"/id\"\n{}\n{}\n{}",
+        named(jetstream.table(), "jetstream"),
+        named(amqp.table(), "amqp"),
+        named(kafka.table(), "kafka")
+    );
+    let mut daemon = Daemon::start(folder.path(), &config).await;
+    let operator = Mutex::new(Kept::to(daemon.admin).await);
+    let lanes = async || {
+        let status = operator.lock().await.get("/api/v1/status").await;
+        serde_json::from_str::<Value>(&status).unwrap()["lanes"].as_array().unwrap().clone()
+    };
+    let settled = async |what: &str| {
+        let is_settled = |lane: &Value| lane["lag"]["events"] == 0;
+        eventually_within(RECOVERY_MAX, what, || async {
+            lanes().await.iter().all(is_settled).then_some(())
+        })
+        .await;
+    };
+    let aways = async || {
+        let metrics = operator.lock().await.get("/metrics").await;
+        KINDS.map(|kind| {
+            let series = format!("hookbus_delivery_outcomes_total{{sink=\"{kind}\",outcome=\"away\"}} ");
+            let away = metrics.lines().find_map(|line| line.strip_prefix(&series)).unwrap();
+            away.parse::<f64>().unwrap()
+        })
+    };
+    let tried_since = async |before: [f64; KINDS.len()], what: &str| {
+        eventually(what, || async {
+            let now = aways().await;
+            now.iter().zip(before).all(|(now, before)| *now > before).then_some(())
+        })
+        .await;
+    };
+    let mut kept = Kept::to(daemon.ingress).await;
+    for number in 0..10 {
+        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
+    }
+    settled("every broker has the first events").await;
+
+    let fds = format!("/proc/{}/fd", daemon.pid());
+    let is_taken = |number: usize| std::fs::symlink_metadata(format!("{fds}/{number}")).is_ok();
+    assert!((0..NUMBERS_TAKEN).all(is_taken), "they are the first that the daemon opens");
+    limit_descriptors(&daemon, &format!("{NUMBERS_TAKEN}:"));
+    let proxies = [jetstream.proxy(), amqp.proxy(), kafka.proxy()];
+    proxies.iter().for_each(|proxy| proxy.refuse());
+    let before = aways().await;
+    for number in 10..40 {
+        assert_eq!(kept.post(&event(number).to_string()).await.0, 200);
+    }
+    tried_since(before, "each lane has noticed that its connection broke").await;
+    proxies.iter().for_each(|proxy| proxy.pass());
+    tried_since(aways().await, "each sink has tried in vain to connect").await;
+    for lane in lanes().await {
+        let detail = lane["failure"]["detail"].as_str().unwrap();
+        assert!(detail.contains("no file descriptors are left here"), "the operator is told why: {lane}");
+    }
+    limit_descriptors(&daemon, "4096:");
+    settled("every broker has everything").await;
+    let numbers = |arrived: Vec<crate::contract::Arrived>| -> BTreeSet<u64> {
+        let data = arrived.iter().map(|event| serde_json::from_slice::<Value>(&event.body).unwrap());
+        data.map(|event| event["data"]["n"].as_u64().unwrap()).collect()
+    };
+    let wanted: BTreeSet<u64> = (0..40).collect();
+    assert_eq!(numbers(jetstream.arrived().await), wanted);
+    assert_eq!(numbers(amqp.arrived().await), wanted);
+    assert_eq!(numbers(kafka.arrived().await), wanted);
+    daemon.ask_to_stop();
+    assert!(daemon.ended().await.success());
 }
 
 #[tokio::test]

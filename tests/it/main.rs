@@ -54,6 +54,7 @@ mod sink_amqp;
 mod sink_http;
 mod sink_jetstream;
 mod sink_kafka;
+mod sink_kafka_end;
 mod sink_nats;
 mod sink_tls;
 mod support;

@@ -480,6 +480,36 @@ async fn wrong_credentials_are_read_anew_and_permissions_noticed() {
     assert_eq!(ending(&sink, &event("4")).await, DELIVERED, "a connection that is good needs no password");
 }
 
+/// The exchange is the same for all events, the routing key is not: who may not write to the one is no event's fault, who
+/// may not use a routing key is that event's.
+#[tokio::test]
+async fn a_permission_for_the_exchange_is_waited_for_and_one_for_a_routing_key_is_that_event_s() {
+    let rabbit = RabbitMq::shared().await;
+    let (user, queue, exchange) = (unique("user"), unique("queue"), unique("exchange"));
+    rabbit.queue(&queue, json!({})).await;
+    rabbit.exchange(&exchange, "topic").await;
+    rabbit.bind(&exchange, &queue, "#").await;
+    rabbit.user(&user, "right", "^$").await;
+    let own = format!(
+        "exchange = \"{exchange}\"\nrouting_key = \"hooks.{{type}}\"\nuser = \"{user}\"\npassword = \"right\""
+    );
+    let sink = sink(&keys(rabbit, &own));
+    let typed = |event_type| Arc::new(event_of(&unique("event"), event_type));
+    let several: Vec<_> = ["good", "size", "bad"].map(typed).into();
+    for outcome in deliver_all(&sink, several, 3).await {
+        assert_eq!(name(&outcome), ("away", Some(Reason::NotAuthorized)), "{outcome:?}");
+    }
+    rabbit.user(&user, "right", &exchange).await;
+    rabbit.routing_keys(&user, &exchange, "^hooks\\.good$").await;
+    eventually("it may write", || async { (ending(&sink, &typed("good")).await == DELIVERED).then_some(()) })
+        .await;
+    let mixed = ["good", "bad", "good", "size", "good"];
+    for (kind, outcome) in mixed.iter().zip(deliver_all(&sink, mixed.map(typed).into(), 5).await) {
+        let expected = if *kind == "good" { DELIVERED } else { ("reject", Some(Reason::NotAuthorized)) };
+        assert_eq!(name(&outcome), expected, "{kind}: {outcome:?}");
+    }
+}
+
 #[tokio::test]
 async fn who_cannot_be_reached_is_away_with_the_reason() {
     let rabbit = RabbitMq::shared().await;

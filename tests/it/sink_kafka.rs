@@ -373,6 +373,24 @@ async fn a_stop_waits_for_no_broker_that_is_asked() {
 }
 
 #[tokio::test]
+async fn a_sink_that_has_closed_has_let_every_client_go() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let keys = keys(&silent.local_addr().unwrap().to_string(), "orders", "");
+    let sink = sink(&format!("[sinks.orders]\ntimeout = \"1s\"\n{keys}"));
+    let outcome = sink.deliver(&event()).await;
+    assert!(matches!(outcome, Outcome::Away(_)), "{outcome:?}");
+    sink.close().await;
+    let mut connections = 0;
+    while let Some(accepted) = futures_util::FutureExt::now_or_never(silent.accept()) {
+        // It does not block: what is not at its end is an error.
+        let mut connection = accepted.unwrap().0.into_std().unwrap();
+        std::io::Read::read_to_end(&mut connection, &mut Vec::new()).expect("its socket is closed");
+        connections += 1;
+    }
+    assert!(connections > 0, "or this shows nothing");
+}
+
+#[tokio::test]
 async fn who_may_not_write_waits_until_it_may() {
     let kafka = shared().await;
     kafka.create_topic("guarded", 1, &[]).await;
@@ -441,6 +459,18 @@ async fn a_user_who_may_not_write_once_only_waits_with_that_reason() {
     let sink = sink(&keys(&cluster.bootstrap_servers(), "played", ""));
     let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     cluster.request_errors(RDKafkaApiKey::InitProducerId, &[forbidden]);
+    let outcome = sink.deliver(&numbered(0)).await;
+    assert_eq!(name(&outcome), ("away", Some(Reason::NotAuthorized)), "{outcome:?}");
+    delivered_at_last(&sink, &numbered(0)).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_write_to_no_topic_is_no_event_s_fault_wherever_it_leads() {
+    let cluster = play(1);
+    cluster.create_topic("hooks.io.z-api.message.received", 1, 1).unwrap();
+    let sink = sink(&keys(&cluster.bootstrap_servers(), "hooks.{type}", ""));
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[forbidden]);
     let outcome = sink.deliver(&numbered(0)).await;
     assert_eq!(name(&outcome), ("away", Some(Reason::NotAuthorized)), "{outcome:?}");
     delivered_at_last(&sink, &numbered(0)).await;

@@ -106,11 +106,35 @@ fn code(error: &Error) -> Option<u16> {
     }
 }
 
+/// What a reply is about, where its code does not say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum About {
+    /// The size of a message.
+    Size,
+    /// A permission that depends on the routing key (RabbitMQ's topic authorisation).
+    RoutingKey,
+    /// Anything else.
+    Other,
+}
+
+impl About {
+    /// The texts are RabbitMQ's. A routing key is quoted behind the words that are looked for first.
+    fn of(text: &str) -> Self {
+        if text.contains("access to topic '") {
+            About::RoutingKey
+        } else if text.contains("size") {
+            About::Size
+        } else {
+            About::Other
+        }
+    }
+}
+
 /// Why publishing stopped before everything was confirmed.
 #[derive(Debug)]
 pub(super) enum Broken {
     /// The broker closed the channel over a message, or over where it was to go.
-    Channel { code: u16, is_size: bool },
+    Channel { code: u16, about: About },
     /// The connection is of no use any more; what was sent is unknown, unless nothing was.
     Connection { is_sent: bool },
     /// No confirm in time; what was sent is unknown.
@@ -126,8 +150,8 @@ impl Broken {
         });
         for reply in replies {
             if let AMQPErrorKind::Soft(_) = reply.kind() {
-                let is_size = reply.get_message().as_str().contains("size");
-                return Broken::Channel { code: reply.get_id(), is_size };
+                let about = About::of(reply.get_message().as_str());
+                return Broken::Channel { code: reply.get_id(), about };
             }
         }
         Broken::Connection { is_sent }
@@ -137,7 +161,7 @@ impl Broken {
     pub(super) fn may_be_one_of_many(&self, encoder: &Encoder) -> bool {
         match self {
             Broken::Channel { code: NOT_FOUND, .. } => encoder.exchange_varies(),
-            Broken::Channel { code: ACCESS_REFUSED, .. } => encoder.route_varies(),
+            Broken::Channel { code: ACCESS_REFUSED, about } => is_of_one_event(encoder, *about),
             Broken::Channel { code: RESOURCE_LOCKED, .. } | Broken::Connection { .. } | Broken::Late => false,
             Broken::Channel { .. } => true,
         }
@@ -151,12 +175,20 @@ impl Broken {
                 let failure = missing(label, &format!("the exchange of {}", target()));
                 if encoder.exchange_varies() { Outcome::Reject(failure) } else { Outcome::Away(failure) }
             }
-            Broken::Channel { code: ACCESS_REFUSED, .. } => {
+            Broken::Channel { code: ACCESS_REFUSED, about } => {
                 let failure = not_allowed(label, &target());
-                if encoder.route_varies() { Outcome::Reject(failure) } else { Outcome::Away(failure) }
+                if is_of_one_event(encoder, *about) {
+                    Outcome::Reject(failure)
+                } else {
+                    Outcome::Away(failure)
+                }
+            }
+            Broken::Channel { code: RESOURCE_LOCKED, .. } => {
+                let detail = format!("{label}: {} belongs to another connection alone", target());
+                Outcome::Away(Failure::new(Reason::NotAuthorized, detail))
             }
             Broken::Channel { code: CONTENT_TOO_LARGE, .. }
-            | Broken::Channel { code: PRECONDITION_FAILED, is_size: true } => {
+            | Broken::Channel { code: PRECONDITION_FAILED, about: About::Size } => {
                 let detail =
                     format!("{label}: it is larger than the broker takes; lower message_max to match");
                 Outcome::Reject(Failure::new(Reason::TooLarge, detail))
@@ -176,6 +208,11 @@ impl Broken {
             Broken::Late => Outcome::Retry(late(label)),
         }
     }
+}
+
+/// Whether a refused permission is about where this event leads; one for the exchange of all events is the sink's.
+fn is_of_one_event(encoder: &Encoder, about: About) -> bool {
+    encoder.exchange_varies() || about == About::RoutingKey && encoder.route_varies()
 }
 
 /// No confirm in time.

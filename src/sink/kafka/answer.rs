@@ -79,8 +79,10 @@ pub(super) enum Meaning {
     Suspect(Reason),
     /// The topic does not exist.
     Missing,
-    /// The user may not write.
+    /// The user may not write to the topic.
     Forbidden,
+    /// The user may write to no topic, or not in the way of this client.
+    Barred,
     /// librdkafka's queue is full.
     Full,
     /// No confirmation in time; it may have been stored.
@@ -111,7 +113,8 @@ pub(super) fn meaning(code: Code) -> Meaning {
         | Code::UnknownTopicOrPartition
         | Code::UnknownTopicId
         | Code::InvalidTopic => Meaning::Missing,
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Meaning::Forbidden,
+        Code::TopicAuthorizationFailed => Meaning::Forbidden,
+        Code::ClusterAuthorizationFailed | Code::InvalidRequiredAcks => Meaning::Barred,
         Code::QueueFull => Meaning::Full,
         Code::MessageTimedOut | Code::OperationTimedOut | Code::RequestTimedOut => Meaning::Late,
         Code::PurgeQueue => Meaning::NeverSent,

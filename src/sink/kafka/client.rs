@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// How long a broker may take to answer for the first time, connection, TLS and credentials included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ const LIMIT_BELIEVED: Duration = Duration::from_secs(5);
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether that is so.
 const FLUSH_POLL: Duration = Duration::from_millis(10);
+/// How long the threads of clients that were let go may take to end when the sink closes.
+const ENDED_MAX: Duration = Duration::from_secs(2);
 
 /// Everything a client is made of.
 pub(super) struct Plan {
@@ -41,6 +44,17 @@ pub(super) struct Plan {
     /// How long the first answer may take.
     pub(super) connect_timeout: Duration,
     pub(super) shutdown: Shutdown,
+    /// Whatever still has threads of librdkafka's.
+    pub(super) running: TaskTracker,
+}
+
+impl Plan {
+    /// Waits until no client of the sink has a thread any more, but not for long: one may be blocked on a name that does
+    /// not resolve, and the process may end beside it (see `properties.rs`).
+    pub(super) async fn ended(&self) {
+        self.running.close();
+        let _ = tokio::time::timeout(ENDED_MAX, self.running.wait()).await;
+    }
 }
 
 /// A connected client.
@@ -56,6 +70,7 @@ pub(super) struct Client {
     limit_asked_at: Option<Instant>,
     is_retired: AtomicBool,
     shutdown: Shutdown,
+    running: TaskTracker,
 }
 
 /// Why a record was not confirmed.
@@ -82,7 +97,7 @@ impl Client {
             None => None,
         };
         let mut config = plan.properties.client_config(None)?;
-        let mut batching = started(&plan.shutdown, &config, &tokens).await?;
+        let mut batching = started(&plan.shutdown, &plan.running, &config, &tokens).await?;
         batching.answered(plan).await?;
         let (asked, limit) = match &plan.topic {
             // Only a client of its own can ask, and that cannot fetch tokens.
@@ -92,7 +107,7 @@ impl Client {
         let follows_the_topic = asked && plan.properties.leaves_the_limit_to_the_topic();
         if follows_the_topic && limit.is_some_and(|limit| limit != MESSAGE_BYTES_DEFAULT) {
             config = plan.properties.client_config(limit)?;
-            batching = started(&plan.shutdown, &config, &tokens).await?;
+            batching = started(&plan.shutdown, &plan.running, &config, &tokens).await?;
         }
         Ok(Client {
             batching,
@@ -103,6 +118,7 @@ impl Client {
             limit_asked_at: follows_the_topic.then(Instant::now),
             is_retired: AtomicBool::new(false),
             shutdown: plan.shutdown.clone(),
+            running: plan.running.clone(),
         })
     }
 
@@ -159,7 +175,7 @@ impl Client {
         let single = self.single.get_or_try_init(|| async {
             let mut config = self.config.clone();
             Properties::send_singly(&mut config);
-            started(&self.shutdown, &config, &self.tokens).await
+            started(&self.shutdown, &self.running, &config, &self.tokens).await
         });
         let single = single.await.map_err(|_| RDKafkaErrorCode::PurgeQueue)?;
         report(single.enqueue(record)?).await
@@ -189,11 +205,12 @@ fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> onesho
 
 async fn started(
     shutdown: &Shutdown,
+    running: &TaskTracker,
     config: &ClientConfig,
     tokens: &Option<Arc<Tokens>>,
 ) -> Result<Producer, Failure> {
-    let (config, tokens) = (config.clone(), tokens.clone());
-    let started = shutdown.spawn_blocking(Phase::Lanes, move || Producer::start(&config, tokens));
+    let (config, tokens, token) = (config.clone(), tokens.clone(), running.token());
+    let started = shutdown.spawn_blocking(Phase::Lanes, move || Producer::start(&config, tokens, token));
     match started.await {
         Ok(started) => started.map_err(|trouble| trouble.failure()),
         Err(_) => Err(Failure::new(Reason::SinkError, "the client could not be started")),
@@ -221,6 +238,7 @@ impl Producer {
         answer.map_err(|code| match (meaning(code), &plan.topic) {
             (Meaning::Missing, Some(topic)) => missing(topic),
             (Meaning::Forbidden, Some(topic)) => forbidden(topic),
+            (Meaning::Barred, _) => barred(code),
             // The last event says why; the question itself only waited in vain.
             _ => match self.health().trouble() {
                 Some(trouble) => trouble.failure(),
@@ -247,7 +265,11 @@ impl Producer {
             let metadata =
                 metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))?;
             match metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
-                Some(code) if matches!(meaning(code), Meaning::Missing | Meaning::Forbidden) => Err(code),
+                Some(code)
+                    if matches!(meaning(code), Meaning::Missing | Meaning::Forbidden | Meaning::Barred) =>
+                {
+                    Err(code)
+                }
                 // A leader that is just being elected is no reason not to begin.
                 Some(_) | None => Ok(()),
             }
@@ -266,6 +288,13 @@ pub(super) fn forbidden(topic: &str) -> Failure {
     Failure::new(Reason::NotAuthorized, detail)
 }
 
+/// The user may not write at all, or not as this client does.
+pub(super) fn barred(code: RDKafkaErrorCode) -> Failure {
+    let detail =
+        format!("the user may not write with confirmation by all replicas, idempotently; allow it: {code}");
+    Failure::new(Reason::NotAuthorized, detail)
+}
+
 /// The most bytes of a batch that the topic takes. Where the user may not ask, or nobody answers, it is not known.
 async fn size_limit(plan: &Plan, config: &ClientConfig, topic: &str) -> Option<u64> {
     let (mut config, topic, runtime) = (config.clone(), topic.to_owned(), Handle::current());
@@ -273,7 +302,10 @@ async fn size_limit(plan: &Plan, config: &ClientConfig, topic: &str) -> Option<u
     let timeout = LIMIT_TIMEOUT.min(plan.connect_timeout / 2);
     // It writes nothing, so it needs no identity as a producer.
     config.set("enable.idempotence", "false");
+    let running = plan.running.token();
     let asked = aside(move || {
+        // Until the admin client is destroyed, too.
+        let _running = running;
         let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&config).ok()?;
         let options = AdminOptions::new().request_timeout(Some(timeout));
         let resource = ResourceSpecifier::Topic(&topic);

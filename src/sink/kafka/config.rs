@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// What the keys are tried out with where the sink's own time-out is not known.
 const ANY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -331,6 +332,7 @@ impl SinkConfig for Config {
             // Short enough to fail before the delivery that waits for it, which could not say why, and to leave it time.
             connect_timeout: CONNECT_TIMEOUT.min(timeout / 2),
             shutdown: shutdown.clone(),
+            running: TaskTracker::new(),
         };
         let encoder = Encoder { topic, key: self.key.clone(), format: context.format };
         let files = TlsFiles { ca: self.ca.clone(), identity: self.cert.clone().zip(self.cert_key.clone()) };

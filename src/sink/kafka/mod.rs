@@ -67,6 +67,7 @@ impl Sink for KafkaSink {
             if let Some(client) = self.connection.take() {
                 client.flush().await;
             }
+            self.plan.ended().await;
         }
         .boxed()
     }
@@ -151,7 +152,7 @@ impl KafkaSink {
 
     fn is_of_no_use_after(&self, code: RDKafkaErrorCode) -> bool {
         match meaning(code) {
-            Meaning::NeverSent | Meaning::PerhapsSent | Meaning::Broken => true,
+            Meaning::NeverSent | Meaning::PerhapsSent | Meaning::Broken | Meaning::Barred => true,
             // Connecting is what asks whether the topic is there.
             Meaning::Missing | Meaning::Forbidden => self.plan.topic.is_some(),
             Meaning::Suspect(_) | Meaning::Full | Meaning::Late | Meaning::Failed => false,
@@ -169,6 +170,8 @@ impl KafkaSink {
             Meaning::Missing => Outcome::Reject(client::missing(topic)),
             Meaning::Forbidden if self.plan.topic.is_some() => Outcome::Away(client::forbidden(topic)),
             Meaning::Forbidden => Outcome::Reject(client::forbidden(topic)),
+            // Wherever the event leads, no other fares better.
+            Meaning::Barred => Outcome::Away(client::barred(code)),
             Meaning::Full => {
                 Outcome::Busy { failure: failed(Reason::Throttled, "the client's queue is full"), wait: None }
             }

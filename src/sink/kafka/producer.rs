@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long all brokers may be gone before the producer is given up: long enough for one reconnection, by which
 /// librdkafka repeats what was on its way without writing it twice.
@@ -147,6 +148,8 @@ impl Health {
 pub(super) struct Context {
     health: Arc<Health>,
     tokens: Option<Arc<Tokens>>,
+    /// The context goes last, so this one says that librdkafka's own threads have ended, whoever destroyed the producer.
+    _running: TaskTrackerToken,
 }
 
 impl ClientContext for Context {
@@ -195,10 +198,15 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// Makes it and begins to connect. May block for a moment: certificates are read here.
-    pub(super) fn start(config: &ClientConfig, tokens: Option<Arc<Tokens>>) -> Result<Self, Trouble> {
+    /// Makes it and begins to connect; `running` is held until it is destroyed. May block for a moment: certificates are
+    /// read here.
+    pub(super) fn start(
+        config: &ClientConfig,
+        tokens: Option<Arc<Tokens>>,
+        running: TaskTrackerToken,
+    ) -> Result<Self, Trouble> {
         let health = Arc::new(Health::new());
-        let context = Context { health: Arc::clone(&health), tokens };
+        let context = Context { health: Arc::clone(&health), tokens, _running: running };
         let made: Result<BaseProducer<Context>, _> = config.create_with_context(context);
         let producer = Arc::new(made.map_err(|error| answer::not_created(&error))?);
         let (inner, stop) = (Arc::downgrade(&producer), Arc::new(AtomicBool::new(false)));

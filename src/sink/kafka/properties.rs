@@ -102,6 +102,10 @@ impl Properties {
 
     /// The same for a client that connects to nobody.
     pub(super) fn without_addresses(&self, limit: Option<u64>) -> Result<ClientConfig, Failure> {
+        // OpenSSL would otherwise take everything apart when the process ends, under threads of librdkafka's that still
+        // speak TLS and that nobody can wait for: after a second signal, or while a name does not resolve. Whoever comes
+        // first decides that, so it stands before everything that librdkafka is given.
+        openssl_sys::init();
         let mut client = ClientConfig::new();
         self.set_promises(&mut client);
         self.set_times(&mut client);

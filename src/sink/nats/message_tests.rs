@@ -59,6 +59,31 @@ fn constant_parts_are_judged_when_the_configuration_is_read() {
     }
 }
 
+/// The client's own conversions panic on each of these.
+#[test]
+fn what_the_client_would_panic_on_is_refused() {
+    for (sentence, name, value) in [
+        ("a space in a name", "ce odd", "a"),
+        ("a colon in a name", "ce:odd", "a"),
+        ("a line break in a name", "ce\r\nodd", "a"),
+        ("a name of other letters", "ce-\u{f6}dd", "a"),
+        ("a line break in a value", "ce-odd", "a\r\nNats-Msg-Id: b"),
+        ("half a line break in a value", "ce-odd", "a\nb"),
+    ] {
+        let mut message = messages(Format::Binary).encode(&event("1", "a", None, "")).unwrap();
+        let before = message.headers.clone();
+        let refused = message.add(name, value).map_err(|failure| failure.reason);
+        assert_eq!(refused, Err(Reason::NotEncodable), "{sentence}");
+        assert_eq!(message.headers, before, "{sentence}");
+        if value == "a" {
+            let mut odd = event("1", "a", None, "");
+            odd.extensions.insert(name.into(), "x".into());
+            let refused = messages(Format::Binary).encode(&odd).map_err(|failure| failure.reason);
+            assert_eq!(refused.unwrap_err(), Reason::NotEncodable, "{sentence}, of an event");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics_or_breaks_a_line(

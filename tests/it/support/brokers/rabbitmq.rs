@@ -210,6 +210,13 @@ impl RabbitMq {
         self.tell(reqwest::Method::PUT, &path, permissions).await;
     }
 
+    /// The user may publish to this exchange with routing keys like `may_write` only.
+    pub async fn routing_keys(&self, name: &str, exchange: &str, may_write: &str) {
+        let path = format!("topic-permissions/%2F/{name}");
+        let permissions = json!({"exchange": exchange, "write": may_write, "read": "^$"});
+        self.tell(reqwest::Method::PUT, &path, permissions).await;
+    }
+
     /// Every message of a queue, in its order; they stay there.
     pub async fn read_all(&self, queue: &str) -> Vec<Message> {
         let output = tokio::process::Command::new(installed().join("python/bin/python"))
