@@ -181,9 +181,11 @@ fn an_idle_lane_whose_sink_is_away_probes_with_a_replay() {
 fn a_lane_takes_only_a_few_in_hand_until_its_sink_has_answered_and_then_as_many_as_it_may() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
+        // No time-out is an answer here, however fast the time flies.
+        let patient = CommonConfig { timeout: Period::hours(10_000), ..quick() };
         let (silent, well) =
             (Scripted::new(|_| std::future::pending().boxed()), Scripted::answering(delivered));
-        let rig = Rig::start(folder.path(), &[("orders", &quick(), &silent), ("audit", &quick(), &well)]);
+        let rig = Rig::start(folder.path(), &[("orders", &patient, &silent), ("audit", &quick(), &well)]);
         rig.accept(0..400).await;
         until("some are under way", || rig.lane("orders").in_flight == 8).await;
         // In that time a lane has had the time to read them all.
@@ -199,7 +201,7 @@ fn a_lane_takes_only_a_few_in_hand_until_its_sink_has_answered_and_then_as_many_
                 std::future::pending().boxed()
             }
         });
-        let rig = Rig::start(folder.path(), &[("orders", &quick(), &sink)]);
+        let rig = Rig::start(folder.path(), &[("orders", &patient, &sink)]);
         until("all the others are in hand", || rig.lane("orders").in_flight + rig.lane("orders").held == 399)
             .await;
         rig.stop().await;
