@@ -94,7 +94,8 @@ impl Rig for AmqpRig {
             let key = if setup == Setup::Choosy { "hooks.webhook.received" } else { "#" };
             rabbit.bind(name, name, key).await;
         }
-        rabbit.user(name, PASSWORD, name).await;
+        let may_write = if setup == Setup::Forbidden { "^$" } else { name };
+        rabbit.user(name, PASSWORD, may_write).await;
         let is_wrong = setup == Setup::WrongCredentials;
         rig.file("password", if is_wrong { "wrong" } else { PASSWORD });
         if matches!(setup, Setup::Proxied | Setup::Disturbed) {
@@ -114,7 +115,9 @@ impl Rig for AmqpRig {
             Setup::Authenticated(URL) => {
                 (format!("amqp://{name}:{PASSWORD}@localhost:{port}"), String::new())
             }
-            Setup::Authenticated(KEYS) | Setup::WrongCredentials => (plain, self.user_keys()),
+            Setup::Authenticated(KEYS) | Setup::WrongCredentials | Setup::Forbidden => {
+                (plain, self.user_keys())
+            }
             Setup::Authenticated(_) => {
                 let leaf = rabbit.authority.leaf_files(self.folder.path(), name);
                 let (ca, cert, key) = (self.tls_keys(true), leaf.cert.display(), leaf.key.display());
@@ -169,6 +172,10 @@ impl Rig for AmqpRig {
 
     async fn correct_credentials(&mut self) {
         self.file("password", PASSWORD);
+    }
+
+    async fn grant_permission(&mut self) {
+        self.rabbit().user(&self.name, PASSWORD, &self.name).await;
     }
 
     fn poison(&self) -> Value {

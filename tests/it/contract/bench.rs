@@ -117,6 +117,16 @@ impl<R: Rig> Bench<R> {
         assert_eq!(self.daemon.metric(&series).await, Some(1.0), "{series}");
     }
 
+    /// What `hookbus check --connect` prints of the same configuration.
+    pub async fn check(&self) -> String {
+        let mut command = tokio::process::Command::new(crate::support::daemon::PROGRAM);
+        command.args(["--config", "hookbus.toml", "check", "--connect"]).current_dir(self.folder.path());
+        let output = command.stdin(std::process::Stdio::null()).output().await.unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    }
+
     /// Tells the lane to `pause` or to `resume`.
     pub async fn order(&self, order: &str) {
         let url = format!("http://{}/api/v1/sinks/{SINK}/{order}", self.daemon.admin);

@@ -42,6 +42,10 @@ impl Rig for FileRig {
             "there is no proxy before a disk; a sync that hangs or fails is in the sink's own tests",
         ),
         (Need::Credentials, "a file asks nobody for credentials"),
+        (
+            Need::Permission,
+            "root, as whom these tests may run, may write everywhere; a directory that is not there is waited for alike",
+        ),
         (Need::Poison, "a file refuses no event that could be accepted"),
         (Need::Limit, "a file takes events of every size"),
         (Need::Tls, "a file is not reached over a network"),

@@ -56,6 +56,7 @@ struct Receiver {
 #[derive(Default)]
 struct Rules {
     path_is_missing: bool,
+    is_forbidden: bool,
     /// The only credentials that are right, where some are asked for.
     authorization: Option<String>,
     refuses_poison: bool,
@@ -82,6 +83,8 @@ impl Receiver {
         let wanted = rules.authorization.as_ref().map(String::as_bytes);
         if rules.path_is_missing {
             StatusCode::NOT_FOUND
+        } else if rules.is_forbidden {
+            StatusCode::FORBIDDEN
         } else if wanted.is_some() && authorization != wanted {
             StatusCode::UNAUTHORIZED
         } else if rules.body_bytes_max.is_some_and(|most| body.len() > most) {
@@ -197,6 +200,7 @@ impl Rig for HttpRig {
                 std::fs::write(&file, "Bearer wrong\n").unwrap();
                 rig.keys = format!("headers = {{ authorization = {{ file = {file:?} }} }}\n");
             }
+            Setup::Forbidden => rig.rules().is_forbidden = true,
             Setup::Choosy => rig.rules().refuses_poison = true,
             Setup::Limited => rig.rules().body_bytes_max = Some(BODY_BYTES_MAX),
             Setup::Tls { trusted } => {
@@ -254,6 +258,10 @@ impl Rig for HttpRig {
 
     async fn correct_credentials(&mut self) {
         std::fs::write(self.folder.path().join("authorization"), TOKEN).unwrap();
+    }
+
+    async fn grant_permission(&mut self) {
+        self.rules().is_forbidden = false;
     }
 
     fn poison(&self) -> Value {

@@ -13,6 +13,7 @@ const ID_IN_MESSAGE_ID: &str = "the id in Nats-Msg-Id";
 
 /// See the module.
 pub struct JetStreamRig {
+    setup: Setup,
     place: Place,
     stream: String,
 }
@@ -36,10 +37,11 @@ impl Rig for JetStreamRig {
     const KIND: &'static str = "jetstream";
     const BINDING: Option<Binding> = Some(Binding { identity: Some(ID_IN_MESSAGE_ID), ..BINDING });
     const REASON_POISON: &'static str = "destination_missing";
+    const TELLS_LIMIT: bool = true;
     const AUTHENTICATIONS: &'static [&'static str] = AUTHENTICATIONS;
 
     async fn start(setup: Setup) -> Self {
-        let rig = JetStreamRig { place: Place::start(setup).await, stream: unique_name() };
+        let rig = JetStreamRig { setup, place: Place::start(setup).await, stream: unique_name() };
         match setup {
             Setup::Missing => {}
             Setup::Limited => rig.create(i32::try_from(LIMIT_BYTES).unwrap()).await,
@@ -49,8 +51,9 @@ impl Rig for JetStreamRig {
     }
 
     fn table(&self) -> String {
-        let Self { place, stream } = self;
-        let names = format!("stream = \"{stream}\"\nsubject = \"{stream}.{{type}}\"");
+        let Self { setup, place, stream } = self;
+        let kind = if *setup == Setup::Forbidden { "webhook.received" } else { "{type}" };
+        let names = format!("stream = \"{stream}\"\nsubject = \"{stream}.{kind}\"");
         format!("[sinks.orders.jetstream]\n{names}\n{}", place.table())
     }
 
@@ -94,6 +97,10 @@ impl Rig for JetStreamRig {
 
     async fn correct_credentials(&mut self) {
         self.place.correct_credentials().await;
+    }
+
+    async fn grant_permission(&mut self) {
+        self.place.grant_permission().await;
     }
 
     fn poison(&self) -> Value {

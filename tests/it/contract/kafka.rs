@@ -58,6 +58,7 @@ impl KafkaRig {
                 (proxy.address.to_string(), String::new())
             }
             Setup::WrongCredentials => (kafka.sasl_address(), with_password("SCRAM-SHA-512", "wrong")),
+            Setup::Forbidden => (kafka.sasl_address(), with_password("SCRAM-SHA-512", PASSWORD)),
             Setup::Tls { trusted } => {
                 let ca = file(if trusted { "ca.pem" } else { "other-ca.pem" });
                 (kafka.tls_address(), format!("tls = true\nca = {ca:?}"))
@@ -90,6 +91,7 @@ impl Rig for KafkaRig {
         binary_type: "content-type",
         identity: Some("ce_id"),
     });
+    const TELLS_LIMIT: bool = true;
     const AUTHENTICATIONS: &'static [&'static str] =
         &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTH, CERTIFICATE];
 
@@ -114,6 +116,9 @@ impl Rig for KafkaRig {
         };
         if setup != Setup::Missing {
             rig.kafka().create_topic(&rig.topic, 1, configs).await;
+        }
+        if setup == Setup::Forbidden {
+            rig.kafka().let_only("somebody-else", &rig.topic).await;
         }
         let (address, more) = rig.keys(setup).await;
         let topic = &rig.topic;
@@ -161,6 +166,10 @@ impl Rig for KafkaRig {
 
     async fn correct_credentials(&mut self) {
         std::fs::write(self.password_file(), PASSWORD).unwrap();
+    }
+
+    async fn grant_permission(&mut self) {
+        self.kafka().let_only(USER, &self.topic).await;
     }
 
     fn poison(&self) -> Value {

@@ -43,6 +43,8 @@ pub enum Setup {
     Missing,
     /// The sink's secret, in a file, is wrong before `correct_credentials`.
     WrongCredentials,
+    /// Lets the sink in, but its user may not write before `grant_permission`; one destination for all events.
+    Forbidden,
     /// Takes events, but none that carries what `poison` says.
     Choosy,
     /// Takes messages of at most 256 KiB.
@@ -66,6 +68,8 @@ pub enum Need {
     Missing,
     /// [`Setup::WrongCredentials`]
     Credentials,
+    /// [`Setup::Forbidden`]
+    Permission,
     /// [`Setup::Choosy`]
     Poison,
     /// [`Setup::Limited`]
@@ -115,6 +119,8 @@ pub trait Rig: Sized {
     const REASON_MISSING: &'static str = "destination_missing";
     /// The reason of a poison event's dead letter.
     const REASON_POISON: &'static str = "content_refused";
+    /// Whether it says on connect how large a message may be, and [`Setup::Limited`] says so.
+    const TELLS_LIMIT: bool = false;
     /// Every method by which a sink of this kind can authenticate and that the broker on this machine can check.
     const AUTHENTICATIONS: &'static [&'static str] = &[];
 
@@ -167,6 +173,11 @@ pub trait Rig: Sized {
     /// Writes the right secret into the sink's file.
     async fn correct_credentials(&mut self) {
         missing::<Self>("correct_credentials")
+    }
+
+    /// Lets the user of [`Setup::Forbidden`] write.
+    async fn grant_permission(&mut self) {
+        missing::<Self>("grant_permission")
     }
 
     /// Members that make a webhook's body one that [`Setup::Choosy`] refuses for good. The source reads the attributes

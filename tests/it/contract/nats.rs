@@ -92,6 +92,10 @@ impl Place {
         self.proxy = Some(Proxy::start_at(self.port, address(&self.nats)).await);
     }
 
+    pub async fn grant_permission(&self) {
+        self.nats.reload(&users(APP)).await;
+    }
+
     pub async fn correct_credentials(&self) {
         std::fs::write(self.nats.folder().join("password"), "right\n").unwrap();
     }
@@ -101,19 +105,33 @@ fn address(nats: &Nats) -> SocketAddr {
     nats.address().parse().unwrap()
 }
 
+/// A user who may do everything.
+const APP: &str = "{ user: app, password: right }";
+/// The same one, who may publish no events.
+const MUTE: &str =
+    "{ user: app, password: right, permissions: { publish: { allow: \">\", deny: \"*.webhook.>\" } } }";
+
+/// The server's line with this user and the tests' own.
+fn users(user: &str) -> String {
+    format!("authorization {{ users: [ {user}, {{ user: reader, password: reader }} ] }}")
+}
+
 /// The server's options, the beginning of the sink's URL, and the sink's keys.
 fn own(nats: &Nats, setup: Setup) -> (NatsOptions, &'static str, String) {
-    let users = |user: &str| NatsOptions {
-        lines: format!("authorization {{ users: [ {user}, {{ user: reader, password: reader }} ] }}"),
+    let guarded = |user: &str| NatsOptions {
+        lines: users(user),
         login: "reader:reader@".to_owned(),
         ..NatsOptions::default()
     };
-    let app = "{ user: app, password: right }";
     match setup {
         Setup::WrongCredentials => {
             let file = nats.folder().join("password");
             std::fs::write(&file, "wrong\n").unwrap();
-            (users(app), "nats://", format!("user = \"app\"\npassword = {{ file = {file:?} }}\n"))
+            (guarded(APP), "nats://", format!("user = \"app\"\npassword = {{ file = {file:?} }}\n"))
+        }
+        Setup::Forbidden => {
+            let keys = "user = \"app\"\npassword = \"right\"\n".to_owned();
+            (guarded(MUTE), "nats://", keys)
         }
         Setup::Limited => {
             let lines = format!("max_payload: {LIMIT_BYTES}");
@@ -124,16 +142,16 @@ fn own(nats: &Nats, setup: Setup) -> (NatsOptions, &'static str, String) {
             (NatsOptions { lines: tls, ..NatsOptions::default() }, "tls://", keys)
         }
         Setup::Authenticated(PASSWORD) => {
-            (users(app), "nats://", "user = \"app\"\npassword = \"right\"\n".to_owned())
+            (guarded(APP), "nats://", "user = \"app\"\npassword = \"right\"\n".to_owned())
         }
-        Setup::Authenticated(URL) => (users(app), "nats://app:right@", String::new()),
+        Setup::Authenticated(URL) => (guarded(APP), "nats://app:right@", String::new()),
         Setup::Authenticated(TOKEN) => {
             let lines = "authorization { token: \"right\" }".to_owned();
             let options = NatsOptions { lines, login: "right@".to_owned(), ..NatsOptions::default() };
             (options, "nats://", "token = \"right\"\n".to_owned())
         }
         Setup::Authenticated(NKEY) => {
-            (users(&format!("{{ nkey: {PUBLIC} }}")), "nats://", format!("nkey = \"{SEED}\"\n"))
+            (guarded(&format!("{{ nkey: {PUBLIC} }}")), "nats://", format!("nkey = \"{SEED}\"\n"))
         }
         Setup::Authenticated(_) => {
             let (tls, keys) = tls(nats, true, true);
@@ -176,6 +194,7 @@ pub fn arrived(message: Received) -> Arrived {
 
 /// See the module.
 pub struct NatsRig {
+    setup: Setup,
     place: Place,
     subject: String,
     subscription: Subscription,
@@ -198,17 +217,22 @@ impl Rig for NatsRig {
         (Need::Missing, "a subject is there as soon as somebody publishes to it"),
     ];
     const REASON_POISON: &'static str = "not_encodable";
+    const TELLS_LIMIT: bool = true;
     const AUTHENTICATIONS: &'static [&'static str] = AUTHENTICATIONS;
 
     async fn start(setup: Setup) -> Self {
         let place = Place::start(setup).await;
         let subject = unique_name();
         let subscription = Self::subscription(&place, &subject).await;
-        NatsRig { place, subject, subscription }
+        NatsRig { setup, place, subject, subscription }
     }
 
     fn table(&self) -> String {
         let Self { place, subject, .. } = self;
+        if self.setup == Setup::Forbidden {
+            let table = place.table();
+            return format!("[sinks.orders.nats]\nsubject = \"{subject}.webhook.received\"\n{table}");
+        }
         let names = format!("subject = \"{subject}.{{type}}\"\nsubject_allowed = [\"{subject}.webhook.*\"]");
         format!("[sinks.orders.nats]\n{names}\n{}", place.table())
     }
@@ -245,6 +269,10 @@ impl Rig for NatsRig {
 
     async fn correct_credentials(&mut self) {
         self.place.correct_credentials().await;
+    }
+
+    async fn grant_permission(&mut self) {
+        self.place.grant_permission().await;
     }
 
     fn poison(&self) -> Value {

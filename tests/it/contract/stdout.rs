@@ -25,6 +25,7 @@ impl Rig for StdoutRig {
         (Need::Silence, "a pipe takes a line or does not; a reader that stalls is in the sink's own tests"),
         (Need::Missing, ONE_PROCESS),
         (Need::Credentials, ONE_PROCESS),
+        (Need::Permission, ONE_PROCESS),
         (Need::Poison, ONE_PROCESS),
         (Need::Limit, ONE_PROCESS),
         (Need::Tls, ONE_PROCESS),

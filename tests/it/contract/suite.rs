@@ -36,6 +36,7 @@ macro_rules! suite {
                 refusals::an_oversized_event_becomes_one_dead_letter_and_its_neighbours_are_delivered,
                 waiting::a_missing_destination_is_waited_for_with_its_reason,
                 waiting::wrong_credentials_are_waited_out_with_their_reason,
+                waiting::a_missing_permission_is_waited_for_with_its_reason,
                 waiting::a_private_authority_is_trusted_when_named_and_an_unknown_one_is_waited_out,
                 waiting::every_method_of_authentication_gets_in,
             }

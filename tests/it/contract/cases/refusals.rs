@@ -35,6 +35,11 @@ pub async fn an_oversized_event_becomes_one_dead_letter_and_its_neighbours_are_d
     bench.post_at_once((0..40).map(body)).await;
     bench.settled().await;
     one_letter(&bench, 20, "too_large").await;
+    // Whoever reads the other side's limit before it is in the way is warned.
+    if R::TELLS_LIMIT {
+        let checked = bench.check().await;
+        assert!(checked.contains("warning: sink orders takes messages up to"), "{}: {checked}", R::KIND);
+    }
     bench.has(&(0..40).filter(|n| *n != 20).collect()).await;
     bench.stop().await;
 }

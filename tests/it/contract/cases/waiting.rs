@@ -24,6 +24,16 @@ pub async fn wrong_credentials_are_waited_out_with_their_reason<R: Rig>() {
     goes_on(bench).await;
 }
 
+pub async fn a_missing_permission_is_waited_for_with_its_reason<R: Rig>() {
+    if !can::<R>(Need::Permission) {
+        return;
+    }
+    let mut bench = Bench::<R>::start(Setup::Forbidden, "").await;
+    waits(&bench, "not_authorized").await;
+    bench.rig.grant_permission().await;
+    goes_on(bench).await;
+}
+
 pub async fn a_private_authority_is_trusted_when_named_and_an_unknown_one_is_waited_out<R: Rig>() {
     if !can::<R>(Need::Tls) {
         return;
