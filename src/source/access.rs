@@ -3,7 +3,7 @@
 //! Holds: secrets are compared in constant time, and every one of them whatever the others gave; R8.
 //! Absent on purpose: path secrets, which every source may have beside this; signatures (`verify`).
 
-use super::secrets::LiveSecrets;
+use super::secrets::{EDGE_PROBLEM, LiveSecrets, any_has_an_edge};
 use super::{Head, Refused};
 use crate::config::{Network, OneOrMany, Secret};
 use base64::Engine;
@@ -82,6 +82,15 @@ impl Access {
             (Some(_), None) => wrong.push(("auth.user", "needs password beside it")),
             (None, Some(_)) => wrong.push(("auth.password", "needs user beside it")),
             (Some(_), Some(_)) | (None, None) => {}
+        }
+        // Of a user and a password every byte counts, within Base64; but a colon ends the user.
+        if config.user.as_ref().is_some_and(|user| user.expose().contains(':')) {
+            wrong.push(("auth.user", "must not have a colon in it: there the password begins"));
+        }
+        for (key, secrets) in [("auth.bearer", &config.bearer), ("auth.token", &config.token)] {
+            if any_has_an_edge(secrets.as_ref()) {
+                wrong.push((key, EDGE_PROBLEM));
+            }
         }
         if config.user.is_some() || config.bearer.is_some() {
             let users = LiveSecrets::of(config.user.map(OneOrMany::one).as_ref());

@@ -143,6 +143,9 @@ fn what_cannot_be_meant_is_named() {
         ("certificate_names = [\"*.\"]", "generic.auth.certificate_names", "must not be empty"),
         ("require = \"some\"", "generic.auth.require", "expected"),
         ("bearer = \"\"", "generic.auth.bearer", "empty"),
+        ("bearer = [\"a\", \" \"]", "generic.auth.bearer", "white space"),
+        ("token = \"a\\n\"\ntoken_header = \"x\"", "generic.auth.token", "white space"),
+        ("user = \"a:b\"\npassword = \"c\"", "generic.auth.user", "colon"),
         ("berer = \"a\"", "generic.auth.berer", "bearer"),
     ] {
         let errors = configured(&format!("[generic.auth]\n{auth}")).map(|_| ()).unwrap_err().0;

@@ -2,7 +2,9 @@
 //! Holds: R8 (no header that authenticates becomes an attribute); a sender's trace passes on only where it is well
 //! formed.
 
-use super::secrets::LiveSecrets;
+use super::secrets::{
+    EDGE_PROBLEM, LiveSecrets, PARTS_OF_SECRET_NAMES, WORDS_OF_SECRET_NAMES, any_has_an_edge,
+};
 use super::{Config, ConfiguredSource, Request, SOURCE_TYPES, Source, SourceType, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, Section, nearest};
 use crate::envelope::{
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 /// The most kept headers of a source.
 const KEEP_HEADERS_MAX: usize = 32;
+/// Headers with keys that let in, whose names do not say so.
+const KEYS_OF_FUNCTIONS: [&str; 2] = ["x-functions-key", "ocp-apim-subscription-key"];
 /// The most bytes of a `tracestate` that is passed on (W3C Trace Context, section 3.3.1.5).
 const TRACESTATE_BYTES_MAX: usize = 512;
 
@@ -150,6 +154,9 @@ fn unknown_dialect(name: &str) -> String {
 /// What the types of the common keys let pass and may not stand.
 fn wrong_values(config: &Config, credentials: &[HeaderName], section: &Section) -> Vec<ConfigError> {
     let mut errors = Vec::new();
+    if any_has_an_edge(config.path_secret.as_ref()) {
+        errors.push(section.error("path_secret", EDGE_PROBLEM));
+    }
     if config.keep_headers.len() > KEEP_HEADERS_MAX {
         errors.push(section.error("keep_headers", format!("at most {KEEP_HEADERS_MAX} headers can be kept")));
     }
@@ -176,15 +183,15 @@ fn wrong_values(config: &Config, credentials: &[HeaderName], section: &Section) 
     errors
 }
 
-/// Does a header of this name prove who sends? By its words, since senders invent names.
+/// Does a header of this name prove who sends? By what is in it, since senders invent names; not by its end, since
+/// some write what happened in a "key" (`X-Event-Key`).
 fn authenticates(name: &HeaderName) -> bool {
-    let is_secret = |word: &str| {
-        matches!(
-            word,
-            "authorization" | "cookie" | "token" | "secret" | "signature" | "password" | "apikey" | "hmac"
-        )
-    };
-    name.as_str().split(['-', '_', '.']).any(is_secret) || name.as_str().ends_with("api-key")
+    let letters = extension_of_header(name.as_str());
+    let is_word = |word: &str| WORDS_OF_SECRET_NAMES.contains(&word);
+    let mut words = name.as_str().split(|letter: char| !letter.is_ascii_alphanumeric());
+    PARTS_OF_SECRET_NAMES.iter().any(|part| letters.contains(part))
+        || words.any(is_word)
+        || KEYS_OF_FUNCTIONS.contains(&name.as_str())
 }
 
 /// Attributes that CloudEvents, Hookbus or a dialect sets.

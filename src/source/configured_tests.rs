@@ -185,3 +185,30 @@ fn every_dialect_knows_the_secrets_that_senders_present_as_they_are() {
         assert!(!source.dialect.knows_secret(b"another"), "{sentence}");
     }
 }
+
+#[test]
+fn a_header_whose_name_is_that_of_a_secret_is_never_kept() {
+    for (header, is_kept) in [
+        ("x-auth", false),
+        ("x-authtoken", false),
+        ("X-HubSignature", false),
+        ("x-session-id", false),
+        ("x-basic-credentials", false),
+        ("x-functions-key", false),
+        ("x-jwt", false),
+        ("x-author", true),
+        ("x-event-key", true),
+        ("idempotency-key", true),
+        ("x-pinned", true),
+    ] {
+        let taken = configured(&format!("keep_headers = [\"{header}\"]\n[generic]"));
+        assert_eq!(taken.is_ok(), is_kept, "{header}");
+    }
+}
+
+#[test]
+fn a_path_secret_that_no_path_can_have_is_refused() {
+    let errors = configured("path_secret = [\"good\", \"s3cret\\n\"]\n[generic]").map(|_| ()).unwrap_err();
+    let error = errors.0.iter().find(|error| error.key == "path_secret").map(|error| error.problem.clone());
+    assert!(error.is_some_and(|problem| problem.contains("white space")), "{errors}");
+}

@@ -32,6 +32,7 @@ mod whatsapp;
 mod zapi;
 
 pub use account::Account;
+pub use secrets::{PARTS_OF_SECRET_NAMES, WORDS_OF_SECRET_NAMES};
 
 use crate::config::{ByteSize, ConfigErrors, OneOrMany, Period, Rate, Secret, Section};
 use crate::envelope::{Envelope, SourceName};

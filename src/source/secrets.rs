@@ -1,10 +1,42 @@
-//! The live secrets of one kind, and whether a presented one is among them.
+//! The live secrets of one kind, whether a presented one is among them, and which names are those of secrets.
 //! Holds: R8 (only digests are kept, made once); the time of a comparison tells neither how much of a secret was right nor
 //! which of several it was.
 
 use crate::config::{OneOrMany, Secret};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+
+/// What is wrong with a secret that can never arrive as it stands.
+pub(super) const EDGE_PROBLEM: &str =
+    "begins or ends with white space, which never arrives: look for a space or an empty line too many";
+
+/// A name that has one of these anywhere in it, hyphens and the like left out, names a secret.
+pub const PARTS_OF_SECRET_NAMES: [&str; 16] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "authoriz",
+    "authentic",
+    "cookie",
+    "signature",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "signingkey",
+    "hmac",
+    "credential",
+    "session",
+];
+/// A name that has one of these as a word names a secret: `X-Auth`, `authKey` and `user_pwd`, but not `author`.
+pub const WORDS_OF_SECRET_NAMES: [&str; 6] = ["pwd", "pass", "pin", "otp", "jwt", "auth"];
+
+/// Does one of the secrets begin or end with white space? HTTP takes it from the values of headers, and no path has it.
+pub(super) fn any_has_an_edge(secrets: Option<&OneOrMany<Secret>>) -> bool {
+    let has_an_edge = |secret: &Secret| secret.expose().trim() != secret.expose();
+    secrets.is_some_and(|secrets| secrets.iter().any(has_an_edge))
+}
 
 /// Digests of the secrets that are accepted now.
 #[derive(Clone)]

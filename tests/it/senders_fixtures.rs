@@ -136,6 +136,52 @@ fn every_fixture_becomes_what_the_index_says() {
 }
 
 #[test]
+fn every_column_of_the_index_is_looked_at() {
+    for (row, _) in index() {
+        let file = &row["file"];
+        // Those that `assert_attributes` or the identity of the first test do not read by themselves.
+        let key = row["dedupe_key"].as_array().cloned().unwrap_or_default();
+        for id in row["natural_ids"].as_array().unwrap() {
+            assert!(key.contains(id), "{file}: {id} tells its event from others");
+        }
+        let (class, group) = (row["class"].as_str().unwrap(), row["event_group"].as_str().unwrap());
+        let kind = row["kind"].as_str().unwrap_or_default();
+        let of_class = match class {
+            "received" if kind.starts_with("notification:CALL_") => "call",
+            "received" if kind.starts_with("notification:") => "other",
+            "received" => "message",
+            "connected" | "disconnected" => "connection",
+            other => other,
+        };
+        assert_eq!(of_class, group, "{file}: a class and its groups");
+        let columns = [
+            "file",
+            "provider",
+            "webhook",
+            "type",
+            "class",
+            "natural_id",
+            "natural_ids",
+            "time",
+            "instance_id",
+            "subject_phone",
+            "event_group",
+            "kind",
+            "status",
+            "status_normalized",
+            "from_me",
+            "chat_kind",
+            "ce_type_suffix",
+            "dedupe_key",
+            "ce_id",
+            "type_conflict",
+        ];
+        let strangers: Vec<&String> = row.keys().filter(|key| !columns.contains(&key.as_str())).collect();
+        assert_eq!(strangers, Vec::<&String>::new(), "{file}: a column that no test reads");
+    }
+}
+
+#[test]
 fn every_fixture_is_in_the_index() {
     let listed: Vec<String> =
         index().iter().map(|(row, _)| row["file"].as_str().unwrap().to_owned()).collect();

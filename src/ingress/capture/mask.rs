@@ -4,34 +4,13 @@
 //! Hiding too much is fine, too little is not.
 
 use crate::percent::decoded;
-use crate::source::ConfiguredSource;
+use crate::source::{ConfiguredSource, PARTS_OF_SECRET_NAMES, WORDS_OF_SECRET_NAMES};
 use std::cell::Cell;
 
 /// What stands for a secret.
 pub(super) const HIDDEN: &str = "***";
-/// A name that has one of these anywhere in it, hyphens and the like left out, names a secret.
-const PARTS: [&str; 16] = [
-    "token",
-    "secret",
-    "password",
-    "passwd",
-    "passphrase",
-    "authoriz",
-    "authentic",
-    "cookie",
-    "signature",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "signingkey",
-    "hmac",
-    "credential",
-    "session",
-];
 /// A name that is one of these, an `x` before it left out, names a secret.
 const WHOLE: [&str; 4] = ["sig", "sign", "code", "sid"];
-/// A name that has one of these as a word names a secret: `X-Auth`, `authKey` and `user_pwd`, but not `author`.
-const WORDS: [&str; 6] = ["pwd", "pass", "pin", "otp", "jwt", "auth"];
 /// What ends so is a secret, `x-functions-key` say; these are not.
 const KEYS: [&str; 3] = ["idempotencykey", "partitionkey", "routingkey"];
 /// Schemes of the header `authorization` that may be shown.
@@ -181,7 +160,8 @@ fn names_a_secret(name: &str) -> bool {
     let is_key = letters.ends_with("key") && !KEYS.contains(&letters.as_str());
     let is_whole = WHOLE.contains(&letters.as_str())
         || letters.strip_prefix('x').is_some_and(|rest| WHOLE.contains(&rest));
-    is_key || is_whole || PARTS.iter().any(|part| letters.contains(part)) || has_word_of_a_secret(name)
+    let has_part = PARTS_OF_SECRET_NAMES.iter().any(|part| letters.contains(part));
+    is_key || is_whole || has_part || has_word_of_a_secret(name)
 }
 
 fn has_word_of_a_secret(name: &str) -> bool {
@@ -195,7 +175,7 @@ fn has_word_of_a_secret(name: &str) -> bool {
         let word = words.last_mut().expect("there is always one");
         word.extend(Some(character.to_ascii_lowercase()).filter(char::is_ascii_alphanumeric));
     }
-    words.iter().any(|word| WORDS.contains(&word.as_str()))
+    words.iter().any(|word| WORDS_OF_SECRET_NAMES.contains(&word.as_str()))
 }
 
 /// A JSON Web Token: three parts between dots, the first of them JSON in Base64.

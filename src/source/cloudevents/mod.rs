@@ -12,7 +12,7 @@ pub(super) use draft::Content;
 
 use super::access::after_scheme;
 use super::form::Form;
-use super::secrets::LiveSecrets;
+use super::secrets::{EDGE_PROBLEM, LiveSecrets, any_has_an_edge};
 use super::{Answer, Handshake, Head, OnUnreadable, Refused, Request, Source, SourceType, Unreadable};
 use crate::config::{ConfigErrors, OneOrMany, Rate, Secret, Section};
 use crate::envelope::Envelope;
@@ -63,6 +63,9 @@ fn build(section: &Section) -> Result<Arc<dyn Source>, ConfigErrors> {
     if !config.allowed_origins.iter().all(|origin| origin == ANY || is_origin(origin)) {
         let problem = "expected names such as \"events.example.com\", or \"*\"";
         return Err(section.error("allowed_origins", problem).into());
+    }
+    if any_has_an_edge(config.token.as_ref()) {
+        return Err(section.error("token", EDGE_PROBLEM).into());
     }
     let tokens = LiveSecrets::of(config.token.as_ref());
     Ok(Arc::new(CloudEvents { tokens, allowed_origins: config.allowed_origins }))

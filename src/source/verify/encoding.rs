@@ -2,6 +2,7 @@
 
 use super::SECRETS_MAX;
 use crate::config::{OneOrMany, Secret};
+use crate::source::secrets::EDGE_PROBLEM;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::alphabet;
@@ -70,6 +71,12 @@ pub(in crate::source) enum SecretProblem {
     Missing,
     #[error("must not be empty")]
     Empty,
+    #[error("{EDGE_PROBLEM}")]
+    Edge,
+    #[error(
+        "ends with an empty line, which nobody signs with: the last line break of a file is left out, a second is not"
+    )]
+    EmptyLine,
     #[error("at most {SECRETS_MAX} secrets can be live at once")]
     TooMany,
     #[error("expected base64 of at least one byte after whsec_, or of 32 bytes after whpk_")]
@@ -94,6 +101,11 @@ impl HmacKeys {
         let secrets = secrets.ok_or(SecretProblem::Missing)?;
         if secrets.iter().any(|secret| secret.expose().trim().is_empty()) {
             return Err(SecretProblem::Empty);
+        }
+        // A space may be part of a key; a line break is a slip that would refuse every request without a word.
+        let has_empty_line = |secret: &Secret| secret.expose().ends_with(['\n', '\r']);
+        if secrets.iter().any(has_empty_line) {
+            return Err(SecretProblem::EmptyLine);
         }
         if secrets.iter().count() > SECRETS_MAX {
             return Err(SecretProblem::TooMany);

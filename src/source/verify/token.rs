@@ -3,7 +3,7 @@
 
 use super::{SECRETS_MAX, Scheme, SecretProblem};
 use crate::config::{OneOrMany, Secret};
-use crate::source::secrets::LiveSecrets;
+use crate::source::secrets::{LiveSecrets, any_has_an_edge};
 use crate::source::{CannotSign, Draft, Head, Proof, Refused, Request};
 use http::{HeaderName, HeaderValue};
 
@@ -24,6 +24,9 @@ impl Token {
         let first = secrets.iter().next().ok_or(SecretProblem::Missing)?.clone();
         if secrets.iter().any(is_blank) {
             return Err(SecretProblem::Empty);
+        }
+        if any_has_an_edge(Some(secrets)) {
+            return Err(SecretProblem::Edge);
         }
         if secrets.iter().count() > SECRETS_MAX {
             return Err(SecretProblem::TooMany);

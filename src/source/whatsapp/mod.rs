@@ -9,7 +9,7 @@ mod class;
 mod identity;
 mod payload;
 
-use super::secrets::LiveSecrets;
+use super::secrets::{EDGE_PROBLEM, LiveSecrets, any_has_an_edge};
 use super::{Account, Answer, Head, OnUnreadable, Refused, Request, Source, Unreadable};
 use crate::config::{ConfigError, ConfigErrors, HttpUrl, OneOrMany, Period, Secret, Section};
 use crate::envelope::Envelope;
@@ -131,6 +131,9 @@ impl Gateway {
                 "type_prefix",
                 "expected words of lower-case letters, digits and hyphens between dots",
             ));
+        }
+        if any_has_an_edge(config.token.as_ref()) {
+            wrong.push(("token", EDGE_PROBLEM));
         }
         let account = account(brand, &config, section, instance.as_deref(), &type_prefix);
         wrong.extend(wrong_of_the_account(&account));
