@@ -288,6 +288,15 @@ fn first_process(daemon: &Daemon) -> u32 {
     std::fs::read_to_string(children).unwrap().trim().parse().unwrap()
 }
 
+/// As engines stop a container: the image's signal to process 1. Nothing else ends it: with the user it has lost the wish to
+/// end with its parent.
+async fn stops(mut daemon: Daemon) {
+    let signal = format!("-{}", the("STOPSIGNAL").strip_prefix("SIG").unwrap());
+    let process = first_process(&daemon).to_string();
+    assert!(Command::new("kill").args([&signal, &process]).status().unwrap().success());
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
 fn status_of(process: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -366,12 +375,10 @@ async fn in_the_image_alone_it_takes_delivers_keeps_and_stops() {
     );
 
     // The same volume again: its journal opens and knows the event.
-    let mut daemon = container.start(&config).await;
+    let daemon = container.start(&config).await;
     let again = daemon.post("/hooks/inbox", "{\"n\":1}").await.unwrap();
     assert!(again.body.contains("\"duplicate\":true"), "{}", again.body);
-    let process = first_process(&daemon).to_string();
-    assert!(Command::new("kill").args([&signal, &process]).status().unwrap().success());
-    assert_eq!(daemon.ended().await.code(), Some(0));
+    stops(daemon).await;
 }
 
 #[tokio::test]
@@ -390,6 +397,7 @@ async fn a_volume_that_is_the_group_s_as_kubernetes_makes_it_is_enough() {
     assert_eq!(daemon.post("/hooks/inbox", "{}").await.unwrap().status, 200);
     let events = data.join("events.ndjson");
     eventually("it is delivered", || async { (events_in(&events).len() == 1).then_some(()) }).await;
+    stops(daemon).await;
 }
 
 #[tokio::test]
